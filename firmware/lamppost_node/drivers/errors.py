@@ -1,0 +1,21 @@
+"""What a sensor driver raises: one root, one class per way a sensor fails; the fixture turns them into quality codes."""
+
+
+class SensorFault(Exception):
+    """The sensor gave nothing usable; `reason` is a short constant text for logs, never peer data."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NoEcho(SensorFault):
+    """The sensor works and says that it sees nothing (an ultrasonic sensor without an echo)."""
+
+
+class BadChecksum(SensorFault):
+    """An answer came whose checksum or CRC is wrong, or whose shape is not the datasheet's."""
+
+
+class NoAnswer(SensorFault):
+    """Nothing came within the datasheet's time, or the bus address was not acknowledged."""
