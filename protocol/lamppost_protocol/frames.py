@@ -1,0 +1,97 @@
+"""Sealing and opening: a payload bound to its direction, network, node and key epoch. WIRE.md section 4.
+
+Nothing here decides whom to trust: the caller brings the key that the registry fixes for the sender, and opens with exactly that.
+"""
+
+from collections import namedtuple
+from hashlib import sha256
+
+from . import cbor, cose
+from .errors import RemoteError
+from .limits import MAX_N
+
+UPLINK = 0
+ORDER = 1
+BEACON = 2
+ACKNOWLEDGEMENT = 3
+
+PROTOCOL_ID = "lamppost/1"
+DIGEST_BYTES = 8
+
+#: highest: every record up to and including it is stored; bitmap: bit i = record highest+1+i is stored; digest: of the frame heard.
+Acknowledgement = namedtuple("Acknowledgement", ("highest", "bitmap", "digest"))
+
+
+def external_aad(direction: int, network: int, node: int, epoch: int) -> bytes:
+    """Return the context that every proof covers and no message carries; what is sealed in one context verifies in no other."""
+    return cbor.encode((PROTOCOL_ID, direction, network, node, epoch))
+
+
+def seal(signer, direction: int, network: int, node: int, epoch: int, kid: int, tx: int, payload: bytes) -> bytes:
+    """Return a COSE_Sign1 message. `signer.sign(octets)` gives 64 octets; `tx` must be fresh under this key.
+
+    Raises LocalError: `bad_cose` (kid or tx out of range), `too_long`.
+    """
+    protected = cose.protected_header(cose.ES256, kid, tx)
+    signature = signer.sign(cose.signature_input(protected, external_aad(direction, network, node, epoch), payload))
+    return cose.encode(cose.SIGN1, protected, payload, signature)
+
+
+def open_signed(message, verifier, direction: int, network: int, node: int, epoch: int) -> bytes:
+    """Return the payload of a decoded COSE_Sign1 message once `verifier.verify(octets, signature)` has accepted it.
+
+    Raises RemoteError: `bad_cose` (not a COSE_Sign1), `bad_signature`.
+    """
+    if message.kind != cose.SIGN1:
+        raise RemoteError("bad_cose", "COSE_Sign1 expected")
+    verifier.verify(
+        cose.signature_input(message.protected, external_aad(direction, network, node, epoch), message.payload),
+        message.proof,
+    )
+    return message.payload
+
+
+def frame_digest(data: bytes) -> bytes:
+    """Return the 8 octets by which an acknowledgement names the frame it answers: the start of its SHA-256."""
+    return sha256(data).digest()[:DIGEST_BYTES]
+
+
+def seal_acknowledgement(hop_key, network: int, node: int, epoch: int, highest: int, bitmap: int, digest: bytes) -> bytes:
+    """Return a COSE_Mac0 acknowledgement. 0 <= highest <= MAX_N, 0 <= bitmap < 2^32, digest 8 octets."""
+    protected = cose.protected_header(cose.HMAC_256_64, node, None)
+    payload = cbor.encode((highest, bitmap, digest))
+    tag = hop_key.tag(cose.mac_input(protected, external_aad(ACKNOWLEDGEMENT, network, node, epoch), payload))
+    return cose.encode(cose.MAC0, protected, payload, tag)
+
+
+def open_acknowledgement(message, hop_key, network: int, node: int, epoch: int) -> Acknowledgement:
+    """Return the Acknowledgement in a decoded COSE_Mac0 message once its tag is verified.
+
+    Raises RemoteError: `bad_cose` (not a COSE_Mac0), `unknown_node` (meant for another node), `bad_tag`, `bad_payload`.
+    """
+    if message.kind != cose.MAC0:
+        raise RemoteError("bad_cose", "COSE_Mac0 expected")
+    if message.kid != node:
+        raise RemoteError("unknown_node", "acknowledgement for another node")
+    hop_key.verify(
+        cose.mac_input(message.protected, external_aad(ACKNOWLEDGEMENT, network, node, epoch), message.payload), message.proof
+    )
+    return decode_acknowledgement(message.payload)
+
+
+def decode_acknowledgement(payload: bytes) -> Acknowledgement:
+    """Return the Acknowledgement in `payload`, whose tag the caller has verified. Raises RemoteError("bad_payload")."""
+    value = cbor.decode(payload)
+    if not isinstance(value, list) or len(value) != 3:
+        raise RemoteError("bad_payload", "acknowledgement is not an array of three")
+    highest, bitmap, digest = value
+    if not is_uint(highest, MAX_N) or not is_uint(bitmap, 0xFFFFFFFF):
+        raise RemoteError("bad_payload", "acknowledgement out of range")
+    if not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES:
+        raise RemoteError("bad_payload", "digest is not eight octets")
+    return Acknowledgement(highest, bitmap, digest)
+
+
+def is_uint(value: object, largest: int) -> bool:
+    """Return whether `value` is an integer from 0 to `largest`; true and false are not integers here."""
+    return value is not True and value is not False and isinstance(value, int) and 0 <= value <= largest
