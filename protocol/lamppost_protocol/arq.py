@@ -1,7 +1,7 @@
 """Custody of records over a lossy link: sent until acknowledged, counted once. WIRE.md section 8.
 
-Both windows are plain state machines: time is an argument, nothing is read or written here. A record is *owed* from the moment it has
-a number until an acknowledgement covers it or a gap record declares it lost.
+Both windows are plain state machines: time is an argument, nothing is read or written here. A record is *owed* from the moment
+it has a number until an acknowledgement covers it or a gap record declares it lost.
 """
 
 from .errors import LocalError
@@ -53,8 +53,8 @@ class ReceiveWindow:
 class SendWindow:
     """The node's side: which records are owed, which are on their way, what to send next.
 
-    Records newer than any sent go first (the live lane); then the oldest owed that is not on its way (the back-fill). What was on its
-    way for too long is owed again. While nothing answers, one frame at a time is tried, ever more rarely, up to MAX_RESEND_MS.
+    Records newer than any sent go first (the live lane); then the oldest owed that is not on its way (the back-fill). What was on
+    its way for too long is owed again. While nothing answers, one frame at a time is tried, ever more rarely, up to MAX_RESEND_MS.
     """
 
     def __init__(self, oldest: int, next_n: int) -> None:
@@ -62,7 +62,7 @@ class SendWindow:
         self.highest = oldest - 1
         self._acked = 0  # bit i = highest+1+i is acknowledged
         self._sent_high = next_n - 1  # everything up to here is back-fill after a start
-        self._in_flight: list[list] = []  # [n, count, due_ms, digest]
+        self._in_flight: list[tuple[int, int, int, bytes]] = []  # n, count, due_ms, digest
         self._silent = 0  # waits that ran out since the last acknowledgement
 
     def is_owed(self, n: int) -> bool:
@@ -98,12 +98,7 @@ class SendWindow:
         while n <= newest:
             if self.is_owed(n) and not self._is_in_flight(n):
                 count = 1
-                while (
-                    count < max_count
-                    and n + count <= newest
-                    and self.is_owed(n + count)
-                    and not self._is_in_flight(n + count)
-                ):
+                while count < max_count and n + count <= newest and self.is_owed(n + count) and not self._is_in_flight(n + count):
                     count += 1
                 return n, count, False
             n += 1
@@ -113,7 +108,7 @@ class SendWindow:
         """Note that records n .. n+count-1 went out in the frame with `digest`; jitter_permille 0 .. 1000 spreads the resends."""
         wait_ms = min(RESEND_MS << min(self._silent, 8), MAX_RESEND_MS)
         wait_ms += wait_ms * jitter_permille // 2000
-        self._in_flight.append([n, count, now_ms + wait_ms, digest])
+        self._in_flight.append((n, count, now_ms + wait_ms, digest))
         if n + count - 1 > self._sent_high:
             self._sent_high = n + count - 1
 

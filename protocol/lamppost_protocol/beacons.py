@@ -34,7 +34,7 @@ def decode_beacon(payload: bytes) -> Beacon:
     try:
         value = cbor.decode(payload)
     except ProtocolError as error:
-        raise RemoteError("bad_payload", error.detail)  # noqa: B904
+        raise RemoteError("bad_payload", error.detail)
     if not isinstance(value, list) or len(value) != 2 or not is_uint(value[0], MAX_UNIX_S):
         raise RemoteError("bad_payload", "not [unix, nonce]")
     if value[1] is not None and not (isinstance(value[1], bytes) and len(value[1]) == NONCE_BYTES):

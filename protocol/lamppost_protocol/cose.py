@@ -61,13 +61,7 @@ def encode(kind: int, protected: bytes, payload: bytes, proof: bytes) -> bytes:
     """Return the tagged message `kind([protected, {}, payload, proof])`. Raises LocalError("too_long") above the caps."""
     if len(proof) != (SIGNATURE_BYTES if kind == SIGN1 else TAG_BYTES):
         raise LocalError("bad_cose", "proof of the wrong length")
-    data = (
-        bytes((kind, 0x84))
-        + cbor.byte_string(protected)
-        + b"\xa0"
-        + cbor.byte_string(payload)
-        + cbor.byte_string(proof)
-    )
+    data = bytes((kind, 0x84)) + cbor.byte_string(protected) + b"\xa0" + cbor.byte_string(payload) + cbor.byte_string(proof)
     if len(payload) > MAX_PAYLOAD_BYTES or len(data) > MAX_FRAME_BYTES:
         raise LocalError("too_long", "frame above the cap")
     return data

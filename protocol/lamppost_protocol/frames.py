@@ -10,6 +10,12 @@ from . import cbor, cose
 from .errors import RemoteError
 from .limits import MAX_N
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+    from .interfaces import HopKeyLike, SignerLike, VerifierLike
+
 UPLINK = 0
 ORDER = 1
 BEACON = 2
@@ -27,7 +33,7 @@ def external_aad(direction: int, network: int, node: int, epoch: int) -> bytes:
     return cbor.encode((PROTOCOL_ID, direction, network, node, epoch))
 
 
-def seal(signer, direction: int, network: int, node: int, epoch: int, kid: int, tx: int, payload: bytes) -> bytes:
+def seal(signer: "SignerLike", direction: int, network: int, node: int, epoch: int, kid: int, tx: int, payload: bytes) -> bytes:
     """Return a COSE_Sign1 message. `signer.sign(octets)` gives 64 octets; `tx` must be fresh under this key.
 
     Raises LocalError: `bad_cose` (kid or tx out of range), `too_long`.
@@ -37,7 +43,7 @@ def seal(signer, direction: int, network: int, node: int, epoch: int, kid: int, 
     return cose.encode(cose.SIGN1, protected, payload, signature)
 
 
-def open_signed(message, verifier, direction: int, network: int, node: int, epoch: int) -> bytes:
+def open_signed(message: cose.Message, verifier: "VerifierLike", direction: int, network: int, node: int, epoch: int) -> bytes:
     """Return the payload of a decoded COSE_Sign1 message once `verifier.verify(octets, signature)` has accepted it.
 
     Raises RemoteError: `bad_cose` (not a COSE_Sign1), `bad_signature`.
@@ -48,7 +54,8 @@ def open_signed(message, verifier, direction: int, network: int, node: int, epoc
         cose.signature_input(message.protected, external_aad(direction, network, node, epoch), message.payload),
         message.proof,
     )
-    return message.payload
+    payload: bytes = message.payload
+    return payload
 
 
 def frame_digest(data: bytes) -> bytes:
@@ -56,7 +63,9 @@ def frame_digest(data: bytes) -> bytes:
     return sha256(data).digest()[:DIGEST_BYTES]
 
 
-def seal_acknowledgement(hop_key, network: int, node: int, epoch: int, highest: int, bitmap: int, digest: bytes) -> bytes:
+def seal_acknowledgement(
+    hop_key: "HopKeyLike", network: int, node: int, epoch: int, highest: int, bitmap: int, digest: bytes
+) -> bytes:
     """Return a COSE_Mac0 acknowledgement. 0 <= highest <= MAX_N, 0 <= bitmap < 2^32, digest 8 octets."""
     protected = cose.protected_header(cose.HMAC_256_64, node, None)
     payload = cbor.encode((highest, bitmap, digest))
@@ -64,7 +73,7 @@ def seal_acknowledgement(hop_key, network: int, node: int, epoch: int, highest: 
     return cose.encode(cose.MAC0, protected, payload, tag)
 
 
-def open_acknowledgement(message, hop_key, network: int, node: int, epoch: int) -> Acknowledgement:
+def open_acknowledgement(message: cose.Message, hop_key: "HopKeyLike", network: int, node: int, epoch: int) -> Acknowledgement:
     """Return the Acknowledgement in a decoded COSE_Mac0 message once its tag is verified.
 
     Raises RemoteError: `bad_cose` (not a COSE_Mac0), `unknown_node` (meant for another node), `bad_tag`, `bad_payload`.
@@ -92,6 +101,6 @@ def decode_acknowledgement(payload: bytes) -> Acknowledgement:
     return Acknowledgement(highest, bitmap, digest)
 
 
-def is_uint(value: object, largest: int) -> bool:
+def is_uint(value: object, largest: int) -> "TypeGuard[int]":
     """Return whether `value` is an integer from 0 to `largest`; true and false are not integers here."""
     return value is not True and value is not False and isinstance(value, int) and 0 <= value <= largest

@@ -1,4 +1,7 @@
-"""The hello: who is on this line and what it needs. Unsigned, so it is a hint: it moves no counter and opens no door. WIRE.md section 8."""
+"""The hello: who is on this line and what it needs. WIRE.md section 10.
+
+Unsigned, so it is a hint: it moves no counter and opens no door.
+"""
 
 from collections import namedtuple
 
@@ -33,7 +36,7 @@ def decode_hello(body: bytes) -> Hello:
     try:
         value = cbor.decode(body)
     except ProtocolError as error:
-        raise RemoteError("bad_payload", error.detail)  # noqa: B904
+        raise RemoteError("bad_payload", error.detail)
     if not isinstance(value, list) or len(value) != 9 or value[0] != VERSION:
         raise RemoteError("bad_payload", "not a hello of version 1")
     numbers = ((1, 0xFFFFFFFF), (2, 0xFFFFFFFF), (3, 0xFFFFFFFF), (4, len(STATES) - 1), (6, MAX_N), (7, MAX_N))

@@ -1,4 +1,7 @@
-"""Numbers that name things inside a payload: profiles, fixtures, qualities. Light enough for the node, which has no need of profiles.py."""
+"""Numbers that name things inside a payload: profiles, fixtures, qualities.
+
+Kept apart from profiles.py so that the node loads no table of names.
+"""
 
 #: Profile ids. Below 64, since a record's `kind` is 64 * instance + profile.
 LAMP = 1

@@ -1,7 +1,7 @@
 """Orders: what the authority says to a node, and the words for what becomes of it. WIRE.md section 6.
 
-An order is an absolute state with a life: from `not_before` until, but not including, `not_after`. Its id is the authority's counter,
-which is the frame's `tx`. Repeating one is harmless; an older one than the highest obeyed is never obeyed.
+An order is an absolute state with a life: from `not_before` until, but not including, `not_after`. Its id is the
+authority's counter, which is the frame's `tx`. Repeating one is harmless; an older one than the highest obeyed is never obeyed.
 """
 
 from collections import namedtuple
@@ -82,15 +82,15 @@ def is_order(payload: bytes) -> bool:
     return len(payload) > 0 and 0x84 <= payload[0] <= 0x97
 
 
-def encode_order(not_before: int, not_after: int, verb: int, target: int, args: list) -> bytes:
+def encode_order(not_before: int, not_after: int, verb: int, target: int, args: list[object]) -> bytes:
     """Return the payload of an order. Raises LocalError("bad_payload") where it breaks a rule of `decode_order`."""
-    value = [not_before, not_after, verb, target]
+    value: list[object] = [not_before, not_after, verb, target]
     value.extend(args)
     try:
         _check(value)
         check_arguments(verb, target, args)
     except RemoteError as error:
-        raise LocalError("bad_payload", error.detail)  # noqa: B904
+        raise LocalError("bad_payload", error.detail)
     return cbor.encode(value)
 
 
@@ -100,14 +100,14 @@ def decode_order(order_id: int, payload: bytes) -> Order:
     Raises RemoteError("bad_payload"). An unknown verb is not an error here: the node refuses it by name.
     """
     try:
-        value = cbor.decode(payload)
+        decoded = cbor.decode(payload)
     except ProtocolError as error:
-        raise RemoteError("bad_payload", error.detail)  # noqa: B904
-    _check(value)
+        raise RemoteError("bad_payload", error.detail)
+    value = _check(decoded)
     return Order(order_id, value[0], value[1], value[2], value[3], value[4:])
 
 
-def _check(value: object) -> None:
+def _check(value: object) -> list[object]:
     if not isinstance(value, list) or not 4 <= len(value) <= 4 + MAX_ARGUMENTS:
         raise RemoteError("bad_payload", "not [not_before, not_after, verb, target, ...]")
     if not is_uint(value[0], MAX_UNIX_S) or not is_uint(value[1], MAX_UNIX_S) or value[0] >= value[1]:
@@ -116,9 +116,10 @@ def _check(value: object) -> None:
         raise RemoteError("bad_payload", "verb out of range")
     if not is_uint(value[3], MAX_KIND):
         raise RemoteError("bad_payload", "target out of range")
+    return value
 
 
-def check_arguments(verb: int, target: int, args: list) -> None:
+def check_arguments(verb: int, target: int, args: list[object]) -> None:
     """Return when `args` fit a known verb, else raise RemoteError("bad_payload"): the authority's and the node's one rule.
 
     LEVEL [level_percent 0..100, ramp_s 0..3600]; CANCEL [order_id]; SCHEDULE [schedule array]; CONFIGURE [encoded map];

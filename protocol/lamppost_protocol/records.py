@@ -43,14 +43,14 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and value is not True and value is not False
 
 
-def encode_uplink(n: int, behind: int, t: int | None, clock: int | None, records: list) -> bytes:
+def encode_uplink(n: int, behind: int, t: int | None, clock: int | None, records: list[list[int | None]]) -> bytes:
     """Return the payload. Raises LocalError: `bad_payload` (out of range), `too_long` (above MAX_PAYLOAD_BYTES)."""
-    value = [n, behind, t, clock]
+    value: list[object] = [n, behind, t, clock]
     value.extend(records)
     try:
         _check(value)
     except RemoteError as error:
-        raise LocalError("bad_payload", error.detail)  # noqa: B904  MicroPython drops the cause and prints a warning
+        raise LocalError("bad_payload", error.detail)
     payload = cbor.encode(value)
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise LocalError("too_long", "payload above the cap")
@@ -60,20 +60,20 @@ def encode_uplink(n: int, behind: int, t: int | None, clock: int | None, records
 def decode_uplink(payload: bytes) -> Uplink:
     """Return the Uplink in a payload whose signature has been verified. Raises RemoteError("bad_payload")."""
     try:
-        value = cbor.decode(payload)
+        decoded = cbor.decode(payload)
     except ProtocolError as error:
-        raise RemoteError("bad_payload", error.detail)  # noqa: B904
-    _check(value)
+        raise RemoteError("bad_payload", error.detail)
+    value = _check(decoded)
     return Uplink(value[0], value[1], value[2], value[3], value[4:])
 
 
-def _check(value: object) -> None:
+def _check(value: object) -> list[object]:
     if not isinstance(value, list) or not 5 <= len(value) <= 4 + MAX_RECORDS:
         raise RemoteError("bad_payload", "not [n, behind, t, clock, record, ...]")
     n, behind, t, clock = value[0], value[1], value[2], value[3]
-    if not is_uint(n, MAX_N) or n == 0 or n + len(value) - 5 > MAX_N:
+    if not is_uint(n, MAX_N - len(value)) or n == 0:
         raise RemoteError("bad_payload", "n out of range")
-    if not is_uint(behind, MAX_N) or behind >= n:
+    if not is_uint(behind, n - 1):
         raise RemoteError("bad_payload", "behind out of range")
     if (t is None) != (clock is None):
         raise RemoteError("bad_payload", "time and clock quality go together")
@@ -81,3 +81,4 @@ def _check(value: object) -> None:
         raise RemoteError("bad_payload", "time out of range")
     for i in range(4, len(value)):
         check_record(value[i], t is not None)
+    return value

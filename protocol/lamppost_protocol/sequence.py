@@ -7,6 +7,10 @@ number is the stored bound plus a slack of one block: a whole reservation that t
 from .errors import LocalError
 from .limits import MAX_TX
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 BLOCK = 64
 SLACK = 64
 
@@ -14,7 +18,9 @@ SLACK = 64
 class Sequence:
     """A counter over a store. Reserves lazily: a node that boots and dies in a loop without sending writes nothing."""
 
-    def __init__(self, read, write, block: int = BLOCK, slack: int = SLACK) -> None:
+    def __init__(
+        self, read: "Callable[[], int | None]", write: "Callable[[int], None]", block: int = BLOCK, slack: int = SLACK
+    ) -> None:
         """`read()` returns the stored bound, or None when the store is lost; `write(bound)` returns only when it is durable.
 
         Raises LocalError("replayed") when the store is lost: this key must never sign again; say so in a hello and await a new one.
