@@ -96,13 +96,14 @@ class _Comb:
             raise LocalError("bad_table", "shape")
         if len(table) != TABLE_HEADER_BYTES + (self.blocks << (self.teeth + 5)):
             raise LocalError("bad_table", "length")
-        if crc32(table[TABLE_HEADER_BYTES:], crc32(table[:4])) != int.from_bytes(table[4:8], "big"):
+        self._points = memoryview(table)[TABLE_HEADER_BYTES:]
+        if crc32(self._points, crc32(table[:4])) != int.from_bytes(table[4:8], "big"):
             raise LocalError("bad_table", "crc")
         self.columns = (SCALAR_BITS + self.teeth * self.blocks - 1) // (self.teeth * self.blocks)
-        self._table = table
+        self._half = 1 << (self.teeth - 1)
         # The first two entries differ in the sign of the lowest tooth: by twice the point the table was made for.
-        x0, y0 = self.point(0, 1 << (self.teeth - 1))
-        x1, y1 = self.point(0, (1 << (self.teeth - 1)) + 1)
+        x0, y0 = self.point(0, self._half)
+        x1, y1 = self.point(0, self._half + 1)
         x, y, z = double(x, y, 1)
         x, y, z = add(x, y, z, x0, y0)
         if not is_on_curve(x, y, z) or (x1 * z * z - x) % FIELD_PRIME or (y1 * z * z * z - y) % FIELD_PRIME:
@@ -110,42 +111,37 @@ class _Comb:
 
     def point(self, block: int, digit: int) -> tuple[int, int]:
         """The affine point of one digit: bit j of `digit` is the sign of tooth j, 1 for plus."""
-        half = 1 << (self.teeth - 1)
-        is_negative = digit < half
-        digit = half - 1 - digit if is_negative else digit - half
-        start = TABLE_HEADER_BYTES + (block * half + digit << 6)
-        x = int.from_bytes(self._table[start : start + 32], "big")
-        y = int.from_bytes(self._table[start + 32 : start + 64], "big")
-        return x, FIELD_PRIME - y if is_negative else y
+        half = self._half
+        start = block * half
+        if digit < half:
+            start = start + half - 1 - digit << 6
+            y = FIELD_PRIME - int.from_bytes(self._points[start + 32 : start + 64], "big")
+        else:
+            start = start + digit - half << 6
+            y = int.from_bytes(self._points[start + 32 : start + 64], "big")
+        return int.from_bytes(self._points[start : start + 32], "big"), y
 
-    def digits(self, scalar: int) -> bytearray:
-        """Digits of a scalar (0..ORDER), byte column * blocks + block, lowest column first."""
+    def digits(self, scalar: int) -> bytes:
+        """Digits of a scalar (0..ORDER), byte block * columns + column, lowest column first."""
         if scalar & 1 == 0:
             scalar += ORDER
-        columns = self.columns
-        blocks = self.blocks
-        count = columns * blocks
+        count = self.columns * self.blocks
         scalar = (scalar + (1 << count * self.teeth) - 1) >> 1  # bit i set now means +2^i, clear means -2^i
-        digits = bytearray(count)
-        mask = (1 << columns) - 1
-        tooth = 1
-        for _ in range(self.teeth):
-            for block in range(blocks):
-                bits = scalar & mask
-                scalar >>= columns
-                for place in range(block, count, blocks):
-                    if bits & 1:
-                        digits[place] |= tooth
-                    bits >>= 1
-            tooth += tooth
-        return digits
+        ones = int.from_bytes(b"\x01" * count, "big")
+        mask = (1 << count) - 1
+        digits = 0
+        for tooth in range(self.teeth - 1, -1, -1):
+            # A tooth's bits as text, one octet each: then all columns are assembled at once by a big-integer sum.
+            text = bin(scalar >> tooth * count & mask | mask + 1)[3:]
+            digits = (digits << 1) + (int.from_bytes(text.encode(), "big") & ones)
+        return digits.to_bytes(count, "little")
 
 
 def _multiply(scalar: int, comb: _Comb, scalar2: int = 0, comb2: _Comb | None = None) -> tuple[int, int, int]:
     """Jacobian scalar * point, plus scalar2 * point2 when a second comb is given; the doublings are shared."""
     digits = comb.digits(scalar)
     columns = comb.columns
-    digits2 = bytearray()
+    digits2 = b""
     if comb2:
         digits2 = comb2.digits(scalar2)
         columns = max(columns, comb2.columns)
@@ -155,11 +151,11 @@ def _multiply(scalar: int, comb: _Comb, scalar2: int = 0, comb2: _Comb | None = 
             x, y, z = double(x, y, z)
         if column < comb.columns:
             for block in range(comb.blocks):
-                x2, y2 = comb.point(block, digits[column * comb.blocks + block])
+                x2, y2 = comb.point(block, digits[block * comb.columns + column])
                 x, y, z = add(x, y, z, x2, y2)
         if comb2 and column < comb2.columns:
             for block in range(comb2.blocks):
-                x2, y2 = comb2.point(block, digits2[column * comb2.blocks + block])
+                x2, y2 = comb2.point(block, digits2[block * comb2.columns + column])
                 x, y, z = add(x, y, z, x2, y2)
     return x, y, z
 
