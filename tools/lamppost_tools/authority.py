@@ -1,0 +1,213 @@
+"""The city's signer: makes orders and beacons that nodes obey, and remembers every one it made.
+
+Order of steps for each signature: counter durable, then sign, then the line in the signed-orders log durable, then hand out.
+So nothing is ever published that the log does not hold, and no counter ever signs two things. It knows no broker.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lamppost_protocol import beacons, frames, orders
+from lamppost_protocol.es256_host import HostSigner, generate_private_key, public_key
+
+from lamppost_tools.authority_settings import (
+    COUNTERS_NAME,
+    KEY_NAME,
+    ORDERS_LOG_NAME,
+    PUBLIC_NAME,
+    AuthoritySettings,
+)
+from lamppost_tools.counters import CounterFile
+from lamppost_tools.durable import append_line, read_json, write_json
+from lamppost_tools.errors import RefusedError
+from lamppost_tools.key_file import load_key, read_passphrase
+from lamppost_tools.order_rules import (
+    OrderRequest,
+    RecentOrders,
+    RequestRefusedError,
+    agree,
+    parse_request,
+)
+from lamppost_tools.registry import Registry
+
+_HOUR_S = 3600
+_REMEMBERED_REQUESTS = 1000
+
+
+class Authority:
+    """Signs under one command key. `unix_s` gives city time; everything else is on disk in the state folder."""
+
+    def __init__(self, folder: Path, settings: AuthoritySettings, private_key: bytes, unix_s: Callable[[], int]) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._signer = HostSigner(private_key)
+        self._unix_s = unix_s
+        self._counters = CounterFile(folder / COUNTERS_NAME)
+        self._registry = Registry((folder / settings.authority.registry).resolve())
+        self._recent = RecentOrders()
+        self._answered: dict[str, dict[str, Any]] = {}
+        self._beacon_times: dict[int, list[int]] = {}
+        self.network = int(settings.authority.network, 16)
+        self.issuer = int(settings.authority.issuer, 16)
+        self._read_log()
+
+    def __repr__(self) -> str:
+        return f"Authority(network={self.network:08x}, issuer={self.issuer:08x})"
+
+    def answer_request(self, data: bytes) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Answer one `order/request`: (document for order/response, document for order/signed or None when refused).
+
+        A request id seen before gets its first answer again and no second signature. Never raises for bad requests.
+        """
+        request_id = _request_id_of(data)
+        try:
+            request = parse_request(data)
+            earlier = self._answered.get(request.request_id)
+            if earlier is not None:
+                return earlier, None
+            signed = self._sign_order(request)
+        except RequestRefusedError as error:
+            return {"request_id": request_id, "error": error.detail, "reason": error.reason}, None
+        except RefusedError as error:
+            return {"request_id": request_id, "error": error.what, "reason": "authority"}, None
+        response = {key: signed[key] for key in ("request_id", "order_id", "node", "verb", "target", "not_before", "not_after")}
+        self._remember(request.request_id, response)
+        public = {key: signed[key] for key in ("order_id", "node", "epoch", "not_before", "not_after", "verb", "frame")}
+        return response, public
+
+    def beacon_for_all(self) -> dict[str, Any]:
+        """A broadcast beacon, document for beacon/signed."""
+        return self._sign_beacon(None, 0, None)
+
+    def answer_hello(self, data: bytes) -> dict[str, Any] | None:
+        """A beacon echoing the nonce of a relayed hello, or None when it needs none, is unknown, or asks too often."""
+        try:
+            hello = json.loads(data)
+            name = str(hello["node"])
+            nonce = bytes.fromhex(hello["nonce"]) if hello.get("nonce") else None
+            entry = self._registry.nodes().get(name)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        if nonce is None or len(nonce) != beacons.NONCE_BYTES or entry is None or entry.get("revoked"):
+            return None
+        node, now_s = int(name, 16), self._unix_s()
+        times = [at for at in self._beacon_times.get(node, ()) if at > now_s - 60]
+        if len(times) >= self._settings.limits.beacons_per_minute_per_node:
+            return None
+        self._beacon_times[node] = [*times, now_s]
+        return self._sign_beacon(node, int(entry["epoch"]), nonce)
+
+    def _sign_order(self, request: OrderRequest) -> dict[str, Any]:
+        now_s = self._unix_s()
+        order = agree(request, self._registry.nodes(), self._settings.limits, self._recent, now_s)
+        payload = orders.encode_order(order.not_before, order.not_after, order.verb, order.target, order.args)
+        order_id = self._counters.take("order")
+        frame = frames.seal(self._signer, frames.ORDER, self.network, order.node, order.epoch, self.issuer, order_id, payload)
+        signed = {
+            "at": now_s,
+            "request_id": request.request_id,
+            "order_id": order_id,
+            "node": request.node,
+            "epoch": order.epoch,
+            "not_before": order.not_before,
+            "not_after": order.not_after,
+            "verb": orders.VERBS[order.verb],
+            "target": order.target,
+            "args": order.args,
+            "dark": order.is_dark,
+            "frame": frame.hex(),
+        }
+        append_line(self._folder / ORDERS_LOG_NAME, json.dumps(signed, separators=(",", ":")))
+        self._recent.note(order.node, order.is_dark, now_s)
+        return signed
+
+    def _sign_beacon(self, node: int | None, epoch: int, nonce: bytes | None) -> dict[str, Any]:
+        unix = self._unix_s()
+        tx = self._counters.take("beacon", at_least=unix)
+        payload = beacons.encode_beacon(unix, nonce)
+        frame = frames.seal(self._signer, frames.BEACON, self.network, node or 0, epoch, self.issuer, tx, payload)
+        return {
+            "node": None if node is None else f"{node:08x}",
+            "epoch": epoch,
+            "unix": unix,
+            "nonce": None if nonce is None else nonce.hex(),
+            "frame": frame.hex(),
+        }
+
+    def _remember(self, request_id: str, response: dict[str, Any]) -> None:
+        self._answered[request_id] = response
+        while len(self._answered) > _REMEMBERED_REQUESTS:
+            del self._answered[next(iter(self._answered))]
+
+    def _read_log(self) -> None:
+        """Refill the rate limits and the answered requests from the log, so that a restart resets neither."""
+        path = self._folder / ORDERS_LOG_NAME
+        if not path.exists():
+            return
+        since_s = self._unix_s() - _HOUR_S
+        _end_torn_line(path)
+        with path.open() as lines:
+            for line in lines:
+                try:
+                    signed = json.loads(line)
+                except ValueError:
+                    continue  # a torn last line: its order was never handed out
+                if signed["at"] >= since_s:
+                    self._recent.note(int(signed["node"], 16), bool(signed["dark"]), int(signed["at"]))
+                self._remember(
+                    signed["request_id"],
+                    {key: signed[key] for key in ("request_id", "order_id", "node", "verb", "target", "not_before", "not_after")},
+                )
+
+
+def open_authority(folder: Path, settings: AuthoritySettings, unix_s: Callable[[], int]) -> Authority:
+    """Load key and counters of a state folder. Raises ToolError with what to do: wide key file, wrong passphrase, ..."""
+    identity = settings.authority
+    passphrase = None if identity.passphrase_file is None else read_passphrase(folder / identity.passphrase_file)
+    private_key = load_key(folder / KEY_NAME, passphrase)
+    public = read_json(folder / PUBLIC_NAME, "this folder is not complete: run lamppost authority init elsewhere")
+    if public.get("public_key") != public_key(private_key).hex():
+        raise RefusedError(
+            f"{folder / KEY_NAME} is not the key that {PUBLIC_NAME} names",
+            "nodes would refuse every order: put the right key back",
+        )
+    return Authority(folder, settings, private_key, unix_s)
+
+
+def new_private_key() -> bytes:
+    """A P-256 private key from the operating system's generator, 32 bytes."""
+    key: bytes = generate_private_key()
+    return key
+
+
+def write_public(path: Path, network: int, issuer: int, private_key: bytes) -> dict[str, str]:
+    """Write what gateways and nodes need to know of the authority: network, issuer id, public key. No secret."""
+    document = {
+        "network": f"{network:08x}",
+        "issuer": f"{issuer:08x}",
+        "public_key": public_key(private_key).hex(),
+    }
+    write_json(path, document)
+    return document
+
+
+def _end_torn_line(path: Path) -> None:
+    """Give a last line cut by a power loss its end, so that the next one starts on its own."""
+    with path.open("rb") as log:
+        log.seek(0, 2)
+        if log.tell() == 0:
+            return
+        log.seek(-1, 2)
+        is_torn = log.read(1) != b"\n"
+    if is_torn:
+        append_line(path, "")
+
+
+def _request_id_of(data: bytes) -> str | None:
+    try:
+        value = json.loads(data)["request_id"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return value if isinstance(value, str) and len(value) <= 64 else None

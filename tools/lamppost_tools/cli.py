@@ -1,0 +1,84 @@
+"""The `lamppost` command: parsing and exit codes only; each thing it does has its own file."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lamppost_tools import cli_authority, cli_node, cli_order, terminal
+from lamppost_tools.errors import EXIT_DONE, EXIT_NO, ToolError
+
+app = typer.Typer(
+    name="lamppost",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks show local variables, and some of ours are keys
+    help="Street furniture from the bench to the city: enrol nodes, sign and follow orders, read frames, run a street.",
+    epilog="Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong usage, 3 something needed is missing, "
+    "4 no answer in time. NO_COLOR is honoured. Example: lamppost demo --once",
+)
+frame_app = typer.Typer(no_args_is_help=True, help="Look into frames.")
+app.add_typer(cli_authority.app, name="authority")
+app.add_typer(cli_node.app, name="node")
+app.add_typer(cli_order.app, name="order")
+app.add_typer(frame_app, name="frame")
+
+
+@frame_app.callback()
+def _frame() -> None:
+    """Look into frames."""
+
+
+@frame_app.command(
+    "decode", epilog="Example: lamppost-gateway rejects --json | head -1 | lamppost frame decode - --registry registry.json"
+)
+def frame_decode(
+    given: Annotated[str, typer.Argument(metavar="HEX|-|FILE", help="hex text, - for standard input, or a file")],
+    registry: Annotated[Path | None, typer.Option(help="registry.json: checks nodes' signatures")] = None,
+    authority_key: Annotated[Path | None, typer.Option(help="authority-public.json: checks orders and beacons")] = None,
+    hop_keys: Annotated[Path | None, typer.Option(help="hop-keys.json (secret): checks acknowledgements")] = None,
+    is_json: Annotated[bool, typer.Option("--json", help="one JSON document for machines")] = False,
+) -> None:
+    """Every field of a frame, serial message or hello in words, valid or why not.
+
+    Takes a COSE message, octets of the serial line, or a hello. Ends with 1 when anything in it is refused.
+    """
+    from lamppost_tools import frame_decode as decoding
+    from lamppost_tools.frame_input import load_ring, read_octets
+
+    found = decoding.decode(read_octets(given), load_ring(registry, authority_key, hop_keys))
+    if is_json:
+        terminal.print_json(found)
+    else:
+        for number, entry in enumerate(found):
+            if number:
+                terminal.out.print()
+            terminal.print_words(entry)
+    raise typer.Exit(EXIT_DONE if decoding.is_valid(found) else EXIT_NO)
+
+
+@app.command(epilog="Example: lamppost demo --state /tmp/street --mqtt-port 1883")
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="no screen: prove it works, print what was proved, end")] = False,
+    mqtt_port: Annotated[int, typer.Option(help="broker's port on loopback; 0 takes a free one", min=0, max=65535)] = 0,
+    state: Annotated[Path | None, typer.Option(help="folder for keys, registry, outbox, logs; kept")] = None,
+    seed: Annotated[int, typer.Option(help="seed of the street's model: sun, traffic, waste", min=0)] = 1,
+    is_json: Annotated[bool, typer.Option("--json", help="with --once: the proofs as one JSON document")] = False,
+) -> None:
+    """A whole street on this machine: three nodes on the real firmware, gateway, broker, authority.
+
+    Without --once it shows a live view until Ctrl-C. With --once it ends with 0 only if everything it promises held.
+    """
+    from lamppost_tools.demo import run_demo
+
+    raise typer.Exit(run_demo(once, mqtt_port, state, seed, is_json))
+
+
+def main() -> None:
+    """Entry point: runs the command; every ToolError becomes two lines and an exit code."""
+    try:
+        app()
+    except ToolError as error:
+        terminal.print_error(error, "--json" in sys.argv)
+        sys.exit(error.exit_code)

@@ -1,0 +1,145 @@
+"""Parsing of `lamppost order ...`."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lamppost_tools import terminal
+from lamppost_tools.city import find_city
+from lamppost_tools.errors import UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Tell a node what to do, and follow what becomes of it.")
+
+_City = Annotated[Path | None, typer.Option("--city", help="city.toml: network and broker", envvar="LAMPPOST_CITY")]
+_Network = Annotated[str | None, typer.Option("--network", help="8 hex digits, instead of the city file's")]
+_Host = Annotated[str | None, typer.Option("--broker-host", help="instead of the city file's")]
+_Port = Annotated[int | None, typer.Option("--broker-port", help="instead of the city file's")]
+_NoWait = Annotated[bool, typer.Option("--no-wait", help="end once the authority has signed it")]
+_Deadline = Annotated[float, typer.Option("--deadline-s", help="seconds to follow the order for", min=1)]
+_Json = Annotated[bool, typer.Option("--json", help="one JSON document a line for machines")]
+_Node = Annotated[str, typer.Argument(help="node id, 8 hex digits")]
+_Fixture = Annotated[str | None, typer.Option(help="which lamp, where the node has several: lamp, lamp.1")]
+
+
+@app.command(epilog="Example: lamppost order dim 0000a001 30 --for 2h --city /tmp/street/city.toml")
+def dim(
+    node: _Node,
+    level_percent: Annotated[int, typer.Argument(metavar="LEVEL", help="percent, 0 to 100", min=0, max=100)],
+    lease: Annotated[str | None, typer.Option("--for", help="how long: 90s, 30m, 2h; needed below 10 percent")] = None,
+    ramp_s: Annotated[int, typer.Option(help="seconds to get there", min=0, max=3600)] = 0,
+    fixture: _Fixture = None, city: _City = None, network: _Network = None, broker_host: _Host = None,
+    broker_port: _Port = None, no_wait: _NoWait = False, deadline_s: _Deadline = 60.0, is_json: _Json = False,
+) -> None:  # fmt: skip
+    """Set a lamp's level for a while; done when measured power moved as it should (verified)."""
+    request: dict[str, Any] = {"verb": "level", "node": node, "level_percent": level_percent, "ramp_s": ramp_s}
+    if lease is not None:
+        request["lease_s"] = _seconds(lease)
+    _send(request, fixture, (city, network, broker_host, broker_port), 0 if no_wait else deadline_s, is_json)
+
+
+@app.command(epilog="Example: lamppost order cancel 0000a001 17 --city /tmp/street/city.toml")
+def cancel(
+    node: _Node,
+    order_id: Annotated[int, typer.Argument(help="the order to take back", min=1)],
+    fixture: _Fixture = None, city: _City = None, network: _Network = None, broker_host: _Host = None,
+    broker_port: _Port = None, no_wait: _NoWait = False, deadline_s: _Deadline = 60.0, is_json: _Json = False,
+) -> None:  # fmt: skip
+    """Take an order back: the lamp returns to its schedule."""
+    request = {"verb": "cancel", "node": node, "order_id": order_id}
+    _send(request, fixture, (city, network, broker_host, broker_port), 0 if no_wait else deadline_s, is_json)
+
+
+@app.command(
+    epilog="Example: lamppost order schedule 0000a001 night.toml, with night.toml holding: default_level = 100; [[week]] "
+    'days = "all"; steps = [["sunset", 100], ["23:00", 60], ["sunrise-10", 0]] (each on its own line)'
+)
+def schedule(
+    node: _Node,
+    file: Annotated[Path, typer.Argument(help="TOML: default_level, [[week]] and [[exception]] with steps")],
+    fixture: _Fixture = None, city: _City = None, network: _Network = None, broker_host: _Host = None,
+    broker_port: _Port = None, no_wait: _NoWait = False, deadline_s: _Deadline = 60.0, is_json: _Json = False,
+) -> None:  # fmt: skip
+    """Give a lamp its plan; it lives by it for months without any link."""
+    from lamppost_tools.schedule_file import load_schedule
+
+    request = {"verb": "schedule", "node": node, "schedule": load_schedule(file)}
+    _send(request, fixture, (city, network, broker_host, broker_port), 0 if no_wait else deadline_s, is_json)
+
+
+@app.command(epilog="Example: lamppost order resend 0000a001 120 180 --city /tmp/street/city.toml")
+def resend(
+    node: _Node,
+    first_n: Annotated[int, typer.Argument(help="first record number wanted", min=1)],
+    last_n: Annotated[int, typer.Argument(help="last record number wanted", min=1)],
+    city: _City = None, network: _Network = None, broker_host: _Host = None,
+    broker_port: _Port = None, no_wait: _NoWait = False, deadline_s: _Deadline = 60.0, is_json: _Json = False,
+) -> None:  # fmt: skip
+    """Ask a node for records again, for when a gateway lost them."""
+    request = {"verb": "resend", "node": node, "first_n": first_n, "last_n": last_n}
+    _send(request, None, (city, network, broker_host, broker_port), 0 if no_wait else deadline_s, is_json)
+
+
+@app.command(epilog="Example: lamppost order show 17 --city /tmp/street/city.toml")
+def show(
+    order_id: Annotated[int, typer.Argument(help="the authority's order number", min=1)],
+    city: _City = None, network: _Network = None, broker_host: _Host = None, broker_port: _Port = None,
+    is_json: _Json = False,
+) -> None:  # fmt: skip
+    """The last known state of an order, with its evidence."""
+    from lamppost_tools.order_client import show_order
+
+    found = find_city(city, network, broker_host, broker_port)
+    document = asyncio.run(show_order(found.broker, found.network, order_id))
+    if is_json:
+        terminal.print_json(document)
+    else:
+        terminal.print_words(document)
+
+
+def _send(
+    request: dict[str, Any],
+    fixture: str | None,
+    where: tuple[Path | None, str | None, str | None, int | None],
+    follow_s: float,
+    is_json: bool,
+) -> None:
+    from lamppost_tools.order_client import new_request_id, send_order
+
+    found = find_city(*where)
+    request["request_id"] = new_request_id()
+    if fixture is not None:
+        request["fixture"] = fixture
+    asyncio.run(send_order(found.broker, found.network, request, follow_s, _show_json if is_json else _show_words))
+
+
+def _show_json(document: dict[str, Any]) -> None:
+    terminal.print_json(document)
+
+
+def _show_words(document: dict[str, Any]) -> None:
+    if "state" not in document:
+        until = document["not_after"]
+        terminal.out.print(f"order {document['order_id']} signed for node {document['node']}, valid until {_time(until)}")
+        return
+    evidence = document.get("evidence") or {}
+    words = ", ".join(f"{name.replace('_', ' ')} {_evidence(value)}" for name, value in evidence.items())
+    terminal.out.print(f"{document.get('at', '-')}  {document['state']:<9} {words}".rstrip())
+
+
+def _evidence(value: Any) -> str:
+    return terminal.measured(value) if isinstance(value, dict) and "unit" in value and "value" in value else str(value)
+
+
+def _time(unix_s: Any) -> str:
+    from lamppost_tools.frame_words import time_in_words
+
+    return str(time_in_words(unix_s) if isinstance(unix_s, int) else unix_s)
+
+
+def _seconds(text: str) -> int:
+    factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
+    if factor == 0 or not text[:-1].isdecimal() or int(text[:-1]) == 0:
+        raise UsageError(f"--for {text!r}: a number and s, m or h is meant", "for example --for 2h")
+    return int(text[:-1]) * factor

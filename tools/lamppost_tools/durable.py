@@ -1,0 +1,82 @@
+"""Files that survive a power cut: written beside, synced, renamed, and the folder synced too.
+
+A reader sees the old content or the new one, never a mixture (rename is atomic on one file system).
+"""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from lamppost_tools.errors import MissingError, RefusedError
+
+OWNER_ONLY_MODE = 0o600
+PUBLIC_MODE = 0o644
+
+
+def write_file(path: Path, data: bytes, mode: int = PUBLIC_MODE) -> None:
+    """Replace `path` by `data`, durable when this returns. The file never exists with a wider mode than `mode`."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        os.fchmod(descriptor, mode)
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any, mode: int = PUBLIC_MODE) -> None:
+    """Replace `path` by `value` as indented JSON with sorted keys, durable when this returns."""
+    write_file(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode(), mode)
+
+
+def append_line(path: Path, line: str, mode: int = OWNER_ONLY_MODE) -> None:
+    """Append one line, durable when this returns."""
+    fresh = not path.exists()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
+    try:
+        os.write(descriptor, line.encode() + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if fresh:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path, next_step: str) -> Any:
+    """Content of a JSON file. Raises MissingError (absent) or RefusedError (not JSON) with `next_step`."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise MissingError(f"{path} does not exist", next_step) from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RefusedError(f"{path} is not JSON: {error}", next_step) from None
+
+
+def require_owner_only(path: Path) -> None:
+    """Refuse a secret file that group or others can touch. Raises RefusedError, MissingError."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise MissingError(
+            f"{path} does not exist", "check the path; secrets are made by `lamppost authority init` and `lamppost node enrol`"
+        ) from None
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise RefusedError(
+            f"{path} can be reached by group or others (mode {stat.S_IMODE(status.st_mode):04o})",
+            f"decide who may have seen it, then: chmod 600 {path}",
+        )
