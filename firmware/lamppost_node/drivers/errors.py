@@ -1,7 +1,7 @@
 """What a sensor driver raises: one root, one class per way a sensor fails; the fixture turns them into quality codes."""
 
 
-class SensorFault(Exception):
+class SensorFault(Exception):  # noqa: N818  the field says fault
     """The sensor gave nothing usable; `reason` is a short constant text for logs, never peer data."""
 
     def __init__(self, reason: str):
