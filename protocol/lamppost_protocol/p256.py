@@ -170,8 +170,8 @@ def _hmac(key32: bytes, message: bytes) -> bytes:
     return outer.digest()
 
 
-def _nonces(private_key32: bytes, digest: int) -> "Iterator[int]":
-    """The candidates for k, in order, each in 1..ORDER-1. Ref: RFC 6979 3.2."""
+def nonces(private_key32: bytes, digest: int) -> "Iterator[int]":
+    """The candidates for k, in order and without end, each in 1..ORDER-1; as secret as the key. Ref: RFC 6979 3.2."""
     seed = private_key32 + (digest % ORDER).to_bytes(32, "big")
     v = b"\x01" * 32
     key = _hmac(bytes(32), v + b"\x00" + seed)
@@ -208,7 +208,7 @@ class Signer:
         """
         digest = int.from_bytes(sha256(message).digest(), "big")
         private_key = int.from_bytes(self._private_key32, "big")
-        for k in _nonces(self._private_key32, digest):
+        for k in nonces(self._private_key32, digest):
             x, y, z = _multiply(k, self._comb)
             if not is_on_curve(x, y, z):
                 raise LocalError("bad_table", "product off the curve")

@@ -1,11 +1,13 @@
 """The node's own ES256: against the vectors, against `cryptography`, with every way its tables can be wrong, and on the real VM."""
 
+import hmac
 import json
 import os
 import shutil
 import subprocess
 import sys
 from binascii import crc32
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -286,6 +288,23 @@ def test_a_coordinate_with_the_prime_added_is_refused(small_table: bytes) -> Non
             attempt()
     with pytest.raises(LocalError, match="bad_key"):
         build_table(x + p256.FIELD_PRIME, y, 2, 1)
+
+
+def test_later_nonce_candidates_follow_the_rfc() -> None:
+    """The retry that no signature ever needs, step by step as RFC 6979 3.2 h.3 has it."""
+    digest = sha256(b"sample").digest()
+    v, key = b"\x01" * 32, bytes(32)
+    for octet in (b"\x00", b"\x01"):
+        key = hmac.digest(key, v + octet + PRIVATE_KEY + digest, "sha256")
+        v = hmac.digest(key, v, "sha256")
+    candidates = p256.nonces(PRIVATE_KEY, int.from_bytes(digest, "big"))
+    assert f"{next(candidates):064x}" == SIGN_CASES[0]["out"]["k"]
+    for i in range(4):
+        v = hmac.digest(key, v, "sha256")
+        if i:
+            assert next(candidates) == int.from_bytes(v, "big")
+        key = hmac.digest(key, v + b"\x00", "sha256")
+        v = hmac.digest(key, v, "sha256")
 
 
 def test_sums_meet_equal_opposite_and_infinite_points() -> None:
