@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 try:
-    from asyncio import sleep_ms
-    from time import ticks_diff, ticks_ms
+    from asyncio import sleep_ms  # type: ignore[attr-defined, unused-ignore]
+    from time import ticks_diff, ticks_ms  # type: ignore[attr-defined, unused-ignore]
 except ImportError:
     import asyncio
 

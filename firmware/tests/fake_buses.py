@@ -89,3 +89,70 @@ class FakeI2c:
 async def never_longer(work: "Awaitable[T]", limit_s: float) -> T:
     """A wait with its deadline: a driver that hangs fails its test instead of the run."""
     return await asyncio.wait_for(work, limit_s)
+
+
+class StreamUart(FakeUart):
+    """A sensor that speaks by itself: `make(ms)` gives the bytes it sends every `period_ms`; it hears nothing."""
+
+    def __init__(self, period_ms: int, make: Callable[[int], bytes]):
+        super().__init__()
+        self.period_ms = period_ms
+        self.make = make
+        self.turn = 0
+
+    def _arrive(self) -> None:
+        while self.turn * self.period_ms <= now_ms():
+            self.waiting += self.make(self.turn * self.period_ms)
+            self.turn += 1
+        del self.waiting[256:]
+
+
+class FakeNode:
+    """The services a fixture sees, on the running loop's clock: what it emitted, logged and stored can be read afterwards."""
+
+    def __init__(self) -> None:
+        self.clock = self
+        self.settings = self
+        self.config = {"report_s": 900}
+        self.records: list[tuple[int, int, int, tuple[Any, ...], bool]] = []
+        self.lines: list[str] = []
+        self.stored: dict[str, Any] = {}
+        self.saves: list[tuple[int, str, Any]] = []
+        self.alive_ms: list[int] = []
+        self.refuse_flash = False
+
+    def monotonic_ms(self) -> int:
+        return now_ms()
+
+    def emit(self, kind: int, q: int, values: tuple[Any, ...], alarm: bool = False) -> int:
+        if self.refuse_flash:
+            return 0
+        self.records.append((now_ms(), kind, q, tuple(values), alarm))
+        return len(self.records)
+
+    def load(self, name: str) -> Any:
+        return self.stored.get(name)
+
+    def save(self, name: str, value: Any) -> None:
+        if self.refuse_flash:
+            raise OSError(5)
+        self.stored[name] = value
+        self.saves.append((now_ms(), name, value))
+
+    def log(self, text: str) -> None:
+        self.lines.append(text)
+
+    def alive(self, name: str) -> None:
+        self.alive_ms.append(now_ms())
+
+
+def run_fixture(make: Callable[[], Any], for_s: float) -> None:
+    """Run the fixture `make()` builds for `for_s` virtual seconds; it must still be running then."""
+
+    async def work() -> None:
+        task = asyncio.get_running_loop().create_task(make().run())
+        await asyncio.wait((task,), timeout=for_s)
+        assert not task.done(), task
+        task.cancel()
+
+    run_virtual(work())
