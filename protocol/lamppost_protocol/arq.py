@@ -145,6 +145,13 @@ class SendWindow:
                 self._acked >>= 1
                 self.highest += 1
 
+    def forget(self, n: int, count: int) -> None:
+        """Stop owing records n .. n+count-1: the spool no longer has them and a gap record says so."""
+        self._mark(n, count)
+        while self._acked & 1:
+            self._acked >>= 1
+            self.highest += 1
+
     def reopen(self, first_n: int, last_n: int) -> None:
         """Owe records first_n .. last_n again (an order asked for them). Both must have been written."""
         if first_n <= self.highest:

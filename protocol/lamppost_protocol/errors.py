@@ -1,8 +1,8 @@
 """The one error tree of the protocol, and the names by which every refusal is counted.
 
-    ProtocolError
-     +-- LocalError    we broke a rule ourselves: a caller's mistake, never counted as a reject
-     +-- RemoteError   the peer's bytes broke a rule: refused, counted by `reason`, kept where an operator finds it
+ProtocolError
+ +-- LocalError    we broke a rule ourselves: a caller's mistake, never counted as a reject
+ +-- RemoteError   the peer's bytes broke a rule: refused, counted by `reason`, kept where an operator finds it
 """
 
 #: Every reason a peer's bytes may be refused for. Metrics, the reject ledger and the vectors use these words.

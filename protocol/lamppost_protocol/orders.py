@@ -78,8 +78,8 @@ Order = namedtuple("Order", ("order_id", "not_before", "not_after", "verb", "tar
 
 
 def is_order(payload: bytes) -> bool:
-    """Return whether a downlink payload has an order's shape (an array of four or more), before its signature is verified."""
-    return len(payload) > 0 and 0x84 <= payload[0] <= 0x97
+    """Return whether a downlink payload has an order's shape (an array of five or more), before its signature is verified."""
+    return len(payload) > 0 and 0x85 <= payload[0] <= 0x97
 
 
 def encode_order(not_before: int, not_after: int, verb: int, target: int, args: list[object]) -> bytes:
@@ -108,8 +108,8 @@ def decode_order(order_id: int, payload: bytes) -> Order:
 
 
 def _check(value: object) -> list[object]:
-    if not isinstance(value, list) or not 4 <= len(value) <= 4 + MAX_ARGUMENTS:
-        raise RemoteError("bad_payload", "not [not_before, not_after, verb, target, ...]")
+    if not isinstance(value, list) or not 5 <= len(value) <= 4 + MAX_ARGUMENTS:
+        raise RemoteError("bad_payload", "not [not_before, not_after, verb, target, argument, ...]")
     if not is_uint(value[0], MAX_UNIX_S) or not is_uint(value[1], MAX_UNIX_S) or value[0] >= value[1]:
         raise RemoteError("bad_payload", "validity out of range")
     if not is_uint(value[2], 255) or value[2] == 0:

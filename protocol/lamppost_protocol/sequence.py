@@ -1,7 +1,8 @@
 """The counter `tx`: fresh for every frame under one key, for ever, whatever the power does. Ref: RFC 8613 appendix B.1.1.
 
 Numbers are reserved in blocks, the bound written before its first use, so flash is written once per block. After power-up the first
-number is the stored bound plus a slack of one block: a whole reservation that the flash lost still cannot lead to a repeat.
+number is the stored bound plus a slack of one block: a reservation made on the way that the flash lost still cannot lead to a
+repeat. The first one after power-up has no such margin, so the store keeps two copies and `read` returns the larger.
 """
 
 from .errors import LocalError

@@ -1,0 +1,18 @@
+"""Asks the judges of oracle_runner.py, which live in build/oracles (`make oracles`)."""
+
+import json
+import subprocess
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PYTHON = REPOSITORY / "build/oracles/bin/python"
+
+
+def ask(questions: list[dict]) -> list[dict]:
+    """Return one answer a question. Raises FileNotFoundError when the oracles are not installed."""
+    if not PYTHON.exists():
+        raise FileNotFoundError("no build/oracles: run `make oracles`")
+    lines = "\n".join(json.dumps(question) for question in questions)
+    runner = [str(PYTHON), str(Path(__file__).with_name("oracle_runner.py"))]
+    answers = subprocess.run(runner, input=lines, capture_output=True, text=True, timeout=300, check=True)
+    return [json.loads(line) for line in answers.stdout.splitlines()]

@@ -1,0 +1,154 @@
+"""Custody: a record is owed until acknowledged, whatever the line loses, repeats or reorders, and whichever end forgets."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from lamppost_protocol.arq import MAX_RESEND_MS, ReceiveWindow, SendWindow
+from lamppost_protocol.errors import LocalError
+
+
+class Custody(RuleBasedStateMachine):
+    """One node, one gateway, a line that loses and reorders both ways; either end may restart at any moment."""
+
+    @initialize()
+    def start(self) -> None:
+        self.now_ms = 0
+        self.next_n = 1
+        self.kept = 0  # the node's durable cursor: may lag behind
+        self.window = SendWindow(1, 1)
+        self.durable = ReceiveWindow()
+        self.stored: list[int] = []
+        self.up: list[tuple[int, int, int, bytes]] = []
+        self.down: list[tuple[int, int, bytes]] = []
+        self.serial = 0
+
+    @rule(count=st.integers(1, 40))
+    def measure(self, count: int) -> None:
+        self.next_n += count
+
+    @rule(ms=st.integers(1, 70000))
+    def wait(self, ms: int) -> None:
+        self.now_ms += ms
+
+    @rule()
+    def send(self) -> None:
+        choice = self.window.take(self.now_ms, self.next_n, 8)
+        if choice is None:
+            return
+        n, count, _ = choice
+        assert 1 <= n <= n + count - 1 < self.next_n
+        self.serial += 1
+        digest = self.serial.to_bytes(8, "big")
+        self.window.sent(n, count, digest, self.now_ms, 500)
+        self.up.append((n, count, n - self.window.highest - 1, digest))
+
+    @rule(index=st.integers(0, 50))
+    def hear(self, index: int) -> None:
+        """The gateway hears one of the frames on their way, commits, acknowledges."""
+        if not self.up:
+            return
+        n, count, behind, digest = self.up.pop(index % len(self.up))
+        fresh = self.durable.note(n, count, max(behind, 0))
+        self.stored += [n + i for i in range(count) if fresh >> i & 1]
+        self.down.append((self.durable.highest, self.durable.bitmap32(), digest))
+
+    @rule(index=st.integers(0, 50), again=st.booleans())
+    def acknowledged(self, index: int, again: bool) -> None:
+        if not self.down:
+            return
+        item = self.down[index % len(self.down)]
+        if not again:
+            self.down.remove(item)
+        self.window.acknowledge(*item, self.next_n)
+
+    @rule(up=st.booleans())
+    def lose(self, up: bool) -> None:
+        (self.up if up else self.down).clear()
+
+    @rule()
+    def node_restarts(self) -> None:
+        """The cursor in flash is older than the truth, never younger."""
+        self.window = SendWindow(self.kept + 1, self.next_n)
+
+    @rule()
+    def cursor_is_kept(self) -> None:
+        self.kept = self.window.highest
+
+    @rule()
+    def gateway_restarts(self) -> None:
+        self.durable = ReceiveWindow(self.durable.highest, self.durable.bitmap)
+
+    @invariant()
+    def nothing_acknowledged_is_missing_and_nothing_is_twice(self) -> None:
+        if not hasattr(self, "stored"):
+            return
+        stored = set(self.stored)
+        assert len(stored) == len(self.stored)
+        for n in range(1, self.next_n):
+            assert self.window.is_owed(n) or n in stored
+
+    def teardown(self) -> None:
+        """Once the line holds, everything arrives."""
+        if not hasattr(self, "stored"):
+            return
+        for _ in range(2000):
+            self.now_ms += MAX_RESEND_MS * 2
+            self.send()
+            while self.up:
+                self.hear(0)
+            while self.down:
+                self.acknowledged(0, False)
+            if self.window.owed(self.next_n) == 0:
+                break
+        assert sorted(self.stored) == list(range(1, self.next_n))
+
+
+TestCustody = Custody.TestCase
+TestCustody.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+def test_live_goes_ahead_of_back_fill() -> None:
+    """After an outage the newest record is sent first, then the oldest owed, in order."""
+    window = SendWindow(1, 101)
+    assert window.take(0, 103, 8, 1) == (102, 1, True)
+    window.sent(102, 1, b"a", 0, 0)
+    assert window.take(0, 103, 8) == (1, 8, False)
+    window.sent(1, 8, b"b", 0, 0)
+    assert window.take(0, 103, 8) == (9, 8, False)
+
+
+def test_silence_slows_the_node_to_one_try_a_minute() -> None:
+    """While nothing answers one frame at a time is on its way and the waits double up to a minute (and half again of jitter)."""
+    window = SendWindow(1, 50)
+    now, waits = 0, []
+    for _ in range(12):
+        n, count, _ = window.take(now, 50, 8)
+        window.sent(n, count, b"x", now, 1000)
+        due = window.due_ms()
+        waits.append(due - now)
+        now = due
+    assert waits[:4] == [3000, 6000, 12000, 24000]
+    assert max(waits) == MAX_RESEND_MS * 3 // 2
+    window.acknowledge(8, 0, b"x", 50)
+    for expected in ((9, 8), (17, 8), (25, 8), (33, 8)):
+        n, count, _ = window.take(now, 50, 8)
+        assert (n, count) == expected
+        window.sent(n, count, b"%d" % n, now, 0)
+    assert window.take(now, 50, 8) is None
+
+
+def test_an_acknowledgement_of_what_was_never_written_is_refused() -> None:
+    window = SendWindow(1, 5)
+    with pytest.raises(LocalError):
+        window.acknowledge(5, 0, bytes(8), 5)
+    assert window.highest == 0
+
+
+def test_resend_order_opens_a_range_again() -> None:
+    window = SendWindow(1, 21)
+    window.acknowledge(20, 0, bytes(8), 21)
+    assert window.owed(21) == 0
+    window.reopen(5, 8)
+    assert [n for n in range(1, 21) if window.is_owed(n)] == [5, 6, 7, 8]
+    assert window.take(0, 21, 10) == (5, 4, False)

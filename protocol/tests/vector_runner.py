@@ -1,0 +1,224 @@
+"""Runs vector files on any runtime: `python vector_runner.py TABLES FILE ..` prints one JSON line a case, {"id", "out"} or {"id", "error"}.
+
+It holds no expectation: pytest compares its answers with the files, so CPython, the unix port, QEMU and a board face the same test.
+TABLES: folder of the generator's comb table. Ref: WIRE.md.
+"""
+
+import json
+import sys
+from binascii import hexlify, unhexlify
+
+from lamppost_protocol import arq, beacons, cbor, cose, frames, hello, hop, orders, p256, records, replay, sequence, slip
+from lamppost_protocol.errors import ProtocolError
+
+
+def h(data):
+    return hexlify(data).decode()
+
+
+def to_json(value):
+    """Octets become {"h": hex}; map keys become pairs, since JSON keys are text and MicroPython maps keep no order."""
+    if isinstance(value, (bytes, bytearray)):
+        return {"h": h(value)}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {"map": sorted([[to_json(key), to_json(value[key])] for key in value], key=str)}
+    return value
+
+
+def from_json(value):
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    if isinstance(value, dict):
+        if "h" in value:
+            return unhexlify(value["h"])
+        return {from_json(pair[0]): from_json(pair[1]) for pair in value["map"]}
+    return value
+
+
+class Signers:
+    """Signers and verifiers by key, made once: a table check is slow on the node."""
+
+    def __init__(self, folder):
+        self.table = open(folder + "/generator_2k.tbl", "rb").read()
+        self.known = {}
+
+    def signer(self, private_key):
+        if private_key not in self.known:
+            self.known[private_key] = p256.Signer(unhexlify(private_key), self.table)
+        return self.known[private_key]
+
+
+def cbor_decode(case, _signers):
+    value = cbor.decode(unhexlify(case["data"]))
+    return {"value": to_json(value), "encoded": h(cbor.encode(value))}
+
+
+def cbor_encode(case, _signers):
+    return {"data": h(cbor.encode(from_json(case["value"])))}
+
+
+def cose_decode(case, _signers):
+    m = cose.decode(unhexlify(case["data"]))
+    return {"kind": m.kind, "kid": m.kid, "tx": m.tx, "payload": h(m.payload), "proof": h(m.proof)}
+
+
+def seal(case, signers):
+    aad = frames.external_aad(case["direction"], case["network"], case["node"], case["epoch"])
+    protected = cose.protected_header(cose.ES256, case["kid"], case["tx"])
+    payload = unhexlify(case["payload"])
+    signer = signers.signer(case["private_key"])
+    return {
+        "protected": h(protected),
+        "external_aad": h(aad),
+        "signature_input": h(cose.signature_input(protected, aad, payload)),
+        "frame": h(
+            frames.seal(signer, case["direction"], case["network"], case["node"], case["epoch"], case["kid"], case["tx"], payload)
+        ),
+    }
+
+
+def acknowledge(case, _signers):
+    key = hop.HopKey(unhexlify(case["hop_key"]))
+    data = frames.seal_acknowledgement(
+        key, case["network"], case["node"], case["epoch"], case["highest"], case["bitmap"], unhexlify(case["digest"])
+    )
+    return {"frame": h(data)}
+
+
+def open_acknowledgement(case, _signers):
+    key = hop.HopKey(unhexlify(case["hop_key"]))
+    message = cose.decode(unhexlify(case["data"]))
+    a = frames.open_acknowledgement(message, key, case["network"], case["node"], case["epoch"])
+    return {"highest": a.highest, "bitmap": a.bitmap, "digest": h(a.digest)}
+
+
+def uplink_encode(case, _signers):
+    return {"payload": h(records.encode_uplink(case["n"], case["behind"], case["t"], case["clock"], case["records"]))}
+
+
+def uplink_decode(case, _signers):
+    u = records.decode_uplink(unhexlify(case["payload"]))
+    return {"n": u.n, "behind": u.behind, "t": u.t, "clock": u.clock, "records": u.records}
+
+
+def order_encode(case, _signers):
+    args = from_json(case["args"])
+    return {"payload": h(orders.encode_order(case["not_before"], case["not_after"], case["verb"], case["target"], args))}
+
+
+def order_decode(case, _signers):
+    o = orders.decode_order(case["order_id"], unhexlify(case["payload"]))
+    orders.check_arguments(o.verb, o.target, o.args)
+    return to_json(list(o))
+
+
+def beacon_decode(case, _signers):
+    b = beacons.decode_beacon(unhexlify(case["payload"]))
+    return {"unix": b.unix, "nonce": h(b.nonce) if b.nonce is not None else None}
+
+
+def beacon_encode(case, _signers):
+    nonce = case["nonce"]
+    return {"payload": h(beacons.encode_beacon(case["unix"], unhexlify(nonce) if nonce is not None else None))}
+
+
+def hello_decode(case, _signers):
+    value = hello.decode_hello(unhexlify(case["body"]))
+    return {"value": to_json(list(value)), "encoded": h(hello.encode_hello(value))}
+
+
+def slip_encode(case, _signers):
+    return {"line": h(slip.encode(case["type"], unhexlify(case["body"])))}
+
+
+def slip_decode(case, _signers):
+    """The same octets whole, one by one and in sevens must give the same messages."""
+    line = unhexlify(case["line"])
+    answers = []
+    for size in (len(line) or 1, 1, 7):
+        decoder = slip.Decoder()
+        messages = []
+        for at in range(0, len(line), size):
+            messages.extend(decoder.feed(line[at : at + size]))
+        counts = [decoder.bad_slip, decoder.bad_crc, decoder.bad_type, decoder.too_long]
+        answers.append({"messages": [[kind, h(body)] for kind, body in messages], "counts": counts})
+    if answers[0] != answers[1] or answers[0] != answers[2]:
+        return {"differs_by_chunking": answers}
+    return answers[0]
+
+
+def replay_run(case, _signers):
+    window = replay.ReplayWindow(case.get("highest", 0), case.get("bitmap", 0))
+    answers = []
+    for tx in case["tx"]:
+        try:
+            window.accept(tx)
+            answers.append("ok")
+        except ProtocolError as error:
+            answers.append(error.reason)
+    return {"answers": answers, "highest": window.highest, "bitmap": h(window.bitmap.to_bytes(8, "big"))}
+
+
+def sequence_run(case, _signers):
+    """A life as a list: "boot", "take", "lose" (the last write never reached the flash)."""
+    stored = [case["stored"]]
+    taken = []
+    counter = None
+    for step in case["steps"]:
+        if step == "boot":
+            counter = sequence.Sequence(lambda: stored[-1], stored.append)
+        elif step == "lose":
+            stored.pop()
+        else:
+            taken.append(counter.take())
+    return {"taken": taken, "stored": stored[-1]}
+
+
+def receive_run(case, _signers):
+    window = arq.ReceiveWindow(case.get("highest", 0), case.get("bitmap", 0))
+    fresh = [window.note(n, count, behind) for n, count, behind in case["frames"]]
+    return {"fresh": fresh, "highest": window.highest, "bitmap": window.bitmap32()}
+
+
+OPERATIONS = {
+    "cbor.decode": cbor_decode,
+    "cbor.encode": cbor_encode,
+    "cose.decode": cose_decode,
+    "frames.seal": seal,
+    "frames.seal_acknowledgement": acknowledge,
+    "frames.open_acknowledgement": open_acknowledgement,
+    "records.encode_uplink": uplink_encode,
+    "records.decode_uplink": uplink_decode,
+    "orders.encode_order": order_encode,
+    "orders.decode_order": order_decode,
+    "beacons.encode_beacon": beacon_encode,
+    "beacons.decode_beacon": beacon_decode,
+    "hello.decode_hello": hello_decode,
+    "slip.encode": slip_encode,
+    "slip.decode": slip_decode,
+    "replay": replay_run,
+    "sequence": sequence_run,
+    "receive_window": receive_run,
+}
+
+
+def run_case(case, signers):
+    try:
+        return {"id": case["id"], "out": OPERATIONS[case["op"]](case["in"], signers)}
+    except ProtocolError as error:
+        return {"id": case["id"], "error": error.reason}
+
+
+def main(arguments):
+    signers = Signers(arguments[0])
+    for path in arguments[1:]:
+        with open(path) as file:
+            cases = json.load(file)["cases"]
+        for case in cases:
+            print(json.dumps(run_case(case, signers)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
