@@ -31,7 +31,7 @@ from lamppost_protocol import kinds
 from lamppost_protocol.profiles import PROFILES
 from lamppost_protocol.records import check_record
 
-DEFAULTS = {key: default for key, default, _, _ in bin_fixture.KEYS}
+DEFAULTS = {**{key: default for key, default, _, _ in bin_fixture.KEYS}, "height_mm": 1200, "full_mm": 200}
 
 
 class Street:
