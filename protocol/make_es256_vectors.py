@@ -1,4 +1,4 @@
-"""Writes vectors/es256.json: `python protocol/make_es256_vectors.py`. Computed by school arithmetic and `hmac`, not by p256.py.
+"""Writes vectors/es256.json: `python protocol/make_es256_vectors.py [--check]`. Computed by school arithmetic and `hmac`, not by p256.py.
 
 Every case is {"id", "op", "in", "out" or "error"}, octets in hex.
 "es256.sign": private_key, message -> public_key, digest, k, r, s (as the algorithm finds them), signature (r || s in its low half).
@@ -211,24 +211,35 @@ def verify_cases() -> list[Case]:
     for name, s, is_good in (("s-one", 1, True), ("s-half", N // 2, True), ("s-half-and-one", N // 2 + 1, False)):
         key_hex, r = key_for_s(OTHER_KEY, s, message)
         cases.append(verify_case(name, key_hex, message, hex32(r) + hex32(s), is_good))
+        if s == 1:  # the same two numbers in fewer or more octets
+            cases.append(verify_case("s-short-form", key_hex, message, hex32(r) + "01"))
+            cases.append(verify_case("s-long-form", key_hex, message, hex32(r) + "00" + hex32(s)))
     # x of the nonce's point lies in ORDER..FIELD_PRIME-1, so r is x - ORDER: Q = (s R - z G) / r.
     point = point_above_order()
     r, s = point[0] - N, 7
     q = multiply(pow(r, -1, N), add(multiply(s, point), multiply(N - digest_of(message) % N, G)))
     assert q is not None
     cases.append(verify_case("x-above-order", hex32(q[0]) + hex32(q[1]), message, hex32(r) + hex32(s), True))
+    cases.append(verify_case("x-above-order-r-not-reduced", hex32(q[0]) + hex32(q[1]), message, hex32(r + N) + hex32(s)))
     cases.append(verify_case("x-above-order-off", hex32(q[0]) + hex32(q[1]), message, hex32(r + 1) + hex32(s)))
     return cases
 
 
-def main() -> int:
-    """Write the file; status 0."""
+def document() -> str:
+    """The whole file."""
     source = "protocol/make_es256_vectors.py (its docstring has the layout); RFC 6979 A.2.5; keys are for vectors only"
     lines = ",\n    ".join(json.dumps(case) for case in sign_cases() + verify_cases())
+    return f'{{\n  "source": {json.dumps(source)},\n  "cases": [\n    {lines}\n  ]\n}}\n'
+
+
+def main(arguments: list[str]) -> int:
+    """Write the file; with --check only compare, status 1 if it differs."""
     path = Path(__file__).resolve().parent / "vectors" / "es256.json"
-    path.write_text(f'{{\n  "source": {json.dumps(source)},\n  "cases": [\n    {lines}\n  ]\n}}\n')
+    if arguments == ["--check"]:
+        return int(path.read_text() != document())
+    path.write_text(document())
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
