@@ -35,6 +35,7 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         configure(connection)
+        os.chmod(path, 0o640)
     except BaseException:
         connection.close()
         raise
@@ -115,7 +116,6 @@ class Outbox(FrameTable, OrderTable, LedgerTable, BudgetTable):
             self._connection = self._connector(self.path)
         try:
             with translated():
-                os.chmod(self.path, 0o640)
                 if is_small:
                     self._quick_check()
                 migrate(self._connection)
