@@ -1,4 +1,6 @@
-"""pytest plug-in: keeps every frame that any test seals on CPython, and at the end holds all that our decoders accept against lamppost.cddl.
+"""pytest plug-in: holds every frame that any test seals on CPython, and that our decoders accept, against lamppost.cddl.
+
+Frames are kept as they are sealed; the judging is at the end of the run.
 
 Frames whose payload our own decoder refuses were made wrong on purpose and are left out. A frame that we accept and the grammar refuses
 fails the run.

@@ -1,0 +1,64 @@
+# Two commands do all the set-up: `make demo` and `make test`. Neither needs root. `make deps` (root) adds what Debian packages bring.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEED ?=
+ONCE ?=
+PYTEST_ARGS ?=
+
+.PHONY: setup oracles demo test planted check bench soak deps lock format clean
+
+$(VENV)/.installed: pyproject.toml .ci/requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+build/oracles/.installed: .ci/oracles.lock
+	$(PYTHON) -m venv build/oracles
+	build/oracles/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/oracles.lock
+	touch $@
+
+setup: $(VENV)/.installed ## everything a developer needs, in .venv
+
+oracles: build/oracles/.installed ## independent COSE and CDDL judges, in an environment of their own
+
+demo: setup ## one street on this machine: real firmware, gateway, broker, authority (ONCE=1: prove it and end)
+	$(BIN)/lamppost demo $(if $(ONCE),--once) $(if $(SEED),--seed $(SEED))
+
+test: setup oracles ## every test that needs no root, in under ten minutes on two cores
+	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+
+planted: setup oracles ## plant known bugs in a copy and expect the tests to catch each
+	$(BIN)/python hil_tests/planted.py
+
+check: setup ## formatting, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy protocol/lamppost_protocol gateway/lamppost_gateway tools/lamppost_tools
+	$(BIN)/python tools/check_firmware_types.py
+
+bench: setup ## ratios beside their limit scripts, in one run
+	$(BIN)/python hil_tests/benchmarks/run.py
+
+soak: setup oracles ## the long proofs
+	$(BIN)/python -m pytest -m soak --timeout 7200 $(PYTEST_ARGS)
+
+deps: ## Debian packages for the lanes that need them (root)
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3-venv mosquitto
+
+lock: ## write the lock files anew: every file of every release, for every platform, by hash
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv
+	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --extra demo --extra test pyproject.toml -o .ci/requirements.lock
+	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links .ci/oracles.in -o .ci/oracles.lock
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build $(VENV)

@@ -1,0 +1,73 @@
+"""Shows that the tests bite: plants each bug of planted_bugs.toml in a copy of the tree and expects its test to fail.
+
+    python hil_tests/planted.py [ID ..]
+
+Each entry: `id`, `promise`, `file`, `find` (occurs exactly once), `replace`, `test` (a pytest node id). First the tests run unspoilt, all
+together, and must pass. Ends with status 1 when a bug survives, or an entry no longer fits the code.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FOLDERS = ("protocol", "firmware", "gateway", "tools", "hil_tests")
+TIMEOUT_S = 300
+
+
+def run_tests(tree: Path, tests: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run pytest on `tests` in `tree`, whose packages come before the installed ones."""
+    roots = [str(tree / folder) for folder in ("protocol", "gateway", "tools", "hil_tests")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", *tests]
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+def copy_tree(target: Path) -> None:
+    for folder in FOLDERS:
+        shutil.copytree(REPOSITORY / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
+    shutil.copy(REPOSITORY / "pyproject.toml", target)
+    if (REPOSITORY / "build").exists():
+        (target / "build").symlink_to(REPOSITORY / "build")
+
+
+def main(wanted: list[str]) -> int:
+    bugs = tomllib.loads((REPOSITORY / "hil_tests/planted_bugs.toml").read_text())["bug"]
+    bugs = [bug for bug in bugs if not wanted or bug["id"] in wanted]
+    failures = []
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        copy_tree(tree)
+        clean = run_tests(tree, sorted({bug["test"] for bug in bugs}))
+        if clean.returncode != 0:
+            print(clean.stdout[-4000:])
+            print("the tests fail without any bug: nothing can be shown")
+            return 1
+        for bug in bugs:
+            path = tree / bug["file"]
+            source = path.read_text()
+            if source.count(bug["find"]) != 1:
+                failures.append(bug["id"])
+                print(
+                    f"UNFIT    {bug['promise']} {bug['id']}: `find` occurs {source.count(bug['find'])} times in {bug['file']}", flush=True
+                )
+                continue
+            path.write_text(source.replace(bug["find"], bug["replace"]))
+            try:
+                is_caught = run_tests(tree, [bug["test"]]).returncode == 1
+            except subprocess.TimeoutExpired:
+                is_caught = True
+            path.write_text(source)
+            print(f"{'caught  ' if is_caught else 'SURVIVED'} {bug['promise']} {bug['id']}: {bug['test']}", flush=True)
+            if not is_caught:
+                failures.append(bug["id"])
+    print(f"{len(bugs) - len(failures)} passed, {len(failures)} failed")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
