@@ -41,7 +41,7 @@ class Counter(FakeUart):
         if data.hex() == SLEEP:
             self.is_awake = False
         if data.hex() == READ and self.is_awake:
-            words = (*self.masses, *self.masses, 0, 0, 0, 0, 0, 0, 0x9700 | self.error_code)
+            words = (*self.masses, *self.masses, 900 + len(self.told), 0, 0, 0, 0, 0, 0x9700 | self.error_code)
             body = b"\x42\x4d\x00\x1c" + b"".join(word.to_bytes(2, "big") for word in words)
             self.waiting += body + ((sum(body) + self.damage) & 0xFFFF).to_bytes(2, "big")
         return len(data)
@@ -51,13 +51,15 @@ class Climate:
     def __init__(self, raw_humidity: int = 29360):
         self.raw_humidity = raw_humidity
         self.absent = False
+        self.noise = 0
 
     def write(self, data: bytes) -> None:
         if self.absent:
             raise OSError(19)
 
     def read(self, count: int) -> bytes:
-        humidity = self.raw_humidity.to_bytes(2, "big")
+        self.noise ^= 1
+        humidity = (self.raw_humidity ^ self.noise).to_bytes(2, "big")
         return b"\x66\x66\x93" + humidity + bytes([crc8(humidity, 0, 2)])
 
 

@@ -54,15 +54,17 @@ class Street:
 class Thermometer:
     def __init__(self, street: Street):
         self.street = street
+        self.noise = 0
 
     def write(self, data: bytes) -> None:
+        self.noise ^= 1  # a sensor that repeats itself to the last bit is taken for stuck
         if self.street.celsius(now_ms()) is None:
             raise OSError(19)
 
     def read(self, count: int) -> bytes:
         celsius = self.street.celsius(now_ms())
         assert celsius is not None
-        raw = round((celsius + 45) * 65535 / 175)
+        raw = round((celsius + 45) * 65535 / 175) ^ self.noise
         word = raw.to_bytes(2, "big")
         return word + bytes([crc8(word, 0, 2)]) + b"\x80\x00\xa2"
 
@@ -161,6 +163,16 @@ def test_a_sensor_plugged_in_again_is_told() -> None:
     node = run_bin(street, 70)
     assert [q for q, _ in reports(node)] == [kinds.SENSOR_FAULT, kinds.GOOD]
     assert node.lines == ["bin: ranger silent", "bin: ranger answers again"]
+
+
+def test_a_ranger_stuck_at_one_number_is_stale() -> None:
+    """The very same millimetre while the air warms by five degrees: sent, marked, no emptying concluded from it."""
+    street = Street()
+    street.celsius = lambda ms: 10.0 + ms / 60_000  # a degree a minute
+    codes = [q for q, _ in reports(run_bin(street, 545))]
+    assert codes == [kinds.GOOD] * 5 + [kinds.STALE] * 5
+    street.distance = lambda ms: round(700 * (1 - 0.0017 * ms / 60_000)) + ms // 100 % 2
+    assert {q for q, _ in reports(run_bin(street, 545))} == {kinds.GOOD}
 
 
 def test_stray_echoes_do_not_move_the_level() -> None:

@@ -4,8 +4,8 @@ import pytest
 from fake_buses import FakeUart, never_longer, now_ms, run_virtual
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lamppost_node.drivers.errors import BadChecksum, NoAnswer
-from lamppost_node.drivers.pms5003 import ANSWER_MS, PMS5003, Particulates
+from lamppost_node.drivers.errors import BadChecksum, NoAnswer, SensorFault
+from lamppost_node.drivers.pms5003 import ANSWER_MS, PMS5003, STUCK_READS, Particulates
 
 READ = bytes.fromhex("424de200000171")
 PASSIVE_ANSWER = bytes.fromhex("424d0004e1000174")
@@ -96,6 +96,24 @@ def test_a_wrong_sum_is_told_from_silence() -> None:
     """Bytes without one whole frame are a bad checksum, not a missing sensor."""
     with pytest.raises(BadChecksum):
         ask(GOOD[:-1] + b"\x00")
+
+
+def test_a_frame_that_never_changes_is_stuck() -> None:
+    """Sixteen equal frames with particles in them are no measurement; clean air of all zeros may repeat."""
+
+    async def reads(words: tuple[int, ...], is_stuck: bool) -> None:
+        answer = [frame(*words)]
+        driver = PMS5003(FakeUart(answer=lambda request: answer[0]))
+        for _ in range(STUCK_READS - 1):
+            await driver.read()
+        if is_stuck:
+            with pytest.raises(SensorFault, match="stuck"):
+                await driver.read()
+            answer[0] = frame(9, 9, 9, 9, 9, 9, 901)
+        assert (await driver.read()).pm1_ug_m3 in (0, 9)
+
+    run_virtual(reads((5, 8, 9, 5, 8, 9, 1200), True))
+    run_virtual(reads((0, 0, 0), False))
 
 
 def test_a_damaged_frame_costs_itself_only() -> None:

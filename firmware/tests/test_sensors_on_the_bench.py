@@ -186,6 +186,28 @@ def test_fire_and_tilt_are_sent_at_once_and_cleared(fault: str, flag: int, limit
     Stand("bin", bin_fixture, report_s=3600).run(story)
 
 
+def test_stuck_sensors_are_found_out() -> None:
+    """A thermometer that repeats its bits and a ranger that ignores the weather, though every byte of theirs is well formed."""
+
+    async def story(stand: Stand) -> None:
+        stand.cabinet.set("waste_mm", 300)
+        stand.fault("temperature_stuck")
+        await asyncio.sleep(120)
+        assert (await stand.next_report())[0] == kinds.UNCOMPENSATED
+        assert "bin: thermometer stuck" in stand.node.lines
+        stand.cabinet.clear_fault("temperature_stuck", stand.now_s())
+        stand.fault("stuck")
+        stand.street.overrides["temperature_c"] = 10.0
+        assert (await stand.next_report())[0] == kinds.GOOD
+        for tenth in range(100, 175):
+            stand.street.overrides["temperature_c"] = tenth / 10
+            await asyncio.sleep(5)
+        assert (await stand.next_report())[0] == kinds.STALE
+        assert stand.alarms() == []
+
+    Stand("bin", bin_fixture, report_s=20).run(story)
+
+
 def test_an_open_lid_is_told() -> None:
     """The ranger then sees the sky or the street: out of range, flagged, no fill."""
 
@@ -223,6 +245,7 @@ def test_the_air_station_finds_the_true_dry_mass() -> None:
         ("bad_checksum", kinds.SENSOR_FAULT),
         ("unplugged", kinds.SENSOR_FAULT),
         ("fan", kinds.SENSOR_FAULT),
+        ("stuck", kinds.SENSOR_FAULT),
         ("temperature_unplugged", kinds.UNCOMPENSATED),
         ("temperature_bad_crc", kinds.UNCOMPENSATED),
     ],
@@ -234,6 +257,8 @@ def test_every_fault_of_the_air_station_is_a_record_and_ends(fault: str, quality
         await asyncio.sleep(45)
         assert stand.reports()[-1][0] == kinds.GOOD
         stand.fault(fault)
+        if fault == "stuck":
+            await asyncio.sleep(120)  # three equal readings a report
         q, values = await stand.next_report()
         assert q == quality
         assert (values[1] is None) == (quality == kinds.SENSOR_FAULT)

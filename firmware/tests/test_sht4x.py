@@ -5,8 +5,8 @@ from fake_buses import FakeI2c, never_longer, now_ms, run_virtual
 from hypothesis import given
 from hypothesis import strategies as st
 from lamppost_node.drivers.crc8 import crc8
-from lamppost_node.drivers.errors import BadChecksum, NoAnswer
-from lamppost_node.drivers.sht4x import ADDRESS, SHT4x, humidity_centi_percent, temperature_centi_c
+from lamppost_node.drivers.errors import BadChecksum, NoAnswer, SensorFault
+from lamppost_node.drivers.sht4x import ADDRESS, STUCK_READS, SHT4x, humidity_centi_percent, temperature_centi_c
 
 
 def words(first: int, second: int) -> bytes:
@@ -92,6 +92,23 @@ def test_an_absent_or_slow_sensor_is_no_answer() -> None:
             run_virtual(SHT4x(FakeI2c(chips)).read())
     with pytest.raises(NoAnswer):
         run_virtual(SHT4x(FakeI2c({})).reset())
+
+
+def test_an_answer_that_never_changes_is_stuck() -> None:
+    """Sixteen equal answers are no measurement any more; the first different one is believed again."""
+    chip = Chip({0xFD: words(0x6666, 0x8000)})
+
+    async def reads() -> None:
+        sensor = SHT4x(FakeI2c({ADDRESS: chip}))
+        for _ in range(STUCK_READS - 1):
+            assert await sensor.read() == (2500, 5650)
+        for _ in range(2):
+            with pytest.raises(SensorFault, match="stuck"):
+                await sensor.read()
+        chip.answers[0xFD] = words(0x6667, 0x8000)
+        assert (await sensor.read())[1] == 5650
+
+    run_virtual(reads())
 
 
 def test_serial_number_and_reset() -> None:

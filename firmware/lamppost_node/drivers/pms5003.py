@@ -13,7 +13,7 @@ The sensor is used in passive mode: it speaks when asked, so a reading is never 
 from collections import namedtuple
 
 from ..ticks import sleep_ms, ticks_diff, ticks_ms
-from .errors import BadChecksum, NoAnswer
+from .errors import BadChecksum, NoAnswer, SensorFault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ ANSWER_MS = 1500
 """The sensor measures every 200..2300 ms but answers a request from its last result at once; then 33 ms on the line."""
 RANGE_UG_M3 = 500
 """Effective range of each mass column (manual, "Technical index"); the sensor goes on counting to 1000 and more, unwarranted."""
+STUCK_READS = 16
+"""So many equal frames in a row with particles in them are a sensor that hangs: the counts of a tenth of a litre never repeat."""
 
 _COMMAND_MODE = 0xE1
 _COMMAND_READ = 0xE2
@@ -61,6 +63,8 @@ class PMS5003:
         self._frame = bytearray(_FRAME_BYTES)
         self._filled = 0
         self._bad = 0
+        self._last = bytearray(_FRAME_BYTES)
+        self._repeats = 0
         self._command = bytearray(b"\x42\x4d\x00\x00\x00\x00\x00")
 
     def wake(self) -> None:
@@ -78,7 +82,8 @@ class PMS5003:
     async def read(self) -> "Particulates":
         """Ask for one reading and wait at most ANSWER_MS.
 
-        Raises BadChecksum (bytes came, no whole frame), NoAnswer (silence: asleep, unpowered, unplugged).
+        Raises BadChecksum (bytes came, no whole frame), NoAnswer (silence: asleep, unpowered, unplugged), SensorFault (stuck: the
+        STUCK_READS-th equal frame and those after it).
         """
         self._flush()
         self._bad = 0
@@ -86,12 +91,21 @@ class PMS5003:
         started = ticks_ms()
         while True:
             if self._take():
+                self._check_stuck()
                 return decode_particulates(self._frame)
             if ticks_diff(ticks_ms(), started) >= ANSWER_MS:
                 if self._bad:
                     raise BadChecksum("bad_checksum")
                 raise NoAnswer("silent")
             await sleep_ms(_POLL_MS)
+
+    def _check_stuck(self) -> None:
+        frame = self._frame
+        self._repeats = self._repeats + 1 if frame == self._last else 1
+        self._last[:] = frame
+        has_particles = frame[16] or frame[17]
+        if self._repeats >= STUCK_READS and has_particles:
+            raise SensorFault("stuck")
 
     def _send(self, command: int, data: int) -> None:
         out = self._command

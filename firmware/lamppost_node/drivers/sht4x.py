@@ -6,7 +6,7 @@ One command byte; after the command's time six bytes: word, CRC-8, word, CRC-8. 
 
 from ..ticks import sleep_ms
 from .crc8 import crc8
-from .errors import BadChecksum, NoAnswer
+from .errors import BadChecksum, NoAnswer, SensorFault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ _SOFT_RESET = b"\x94"
 _MEASURE_MS = 10
 """8.3 ms at most by the datasheet, made 9; one more since a millisecond tick may be nearly over when the wait begins."""
 _SHORT_MS = 2
+STUCK_READS = 16
+"""So many equal answers in a row, to the last of 32 bits, are a sensor that hangs: its noise (repeatability 0.04 C, table 1) is
+fifteen steps wide."""
 
 
 class SHT4x:
@@ -29,14 +32,21 @@ class SHT4x:
         self._i2c = i2c
         self._address = address
         self._answer = bytearray(6)
+        self._last = bytearray(6)
+        self._repeats = 0
 
     async def read(self) -> tuple[int, int]:
         """(temperature_centi_c -4500..13000, humidity_centi_percent 0..10000), high precision.
 
-        Raises NoAnswer (address or data not acknowledged), BadChecksum (CRC of either word).
+        Raises NoAnswer (address or data not acknowledged), BadChecksum (CRC of either word), SensorFault (stuck: the STUCK_READS-th
+        equal answer and those after it).
         """
         await self._ask(_MEASURE_HIGH, _MEASURE_MS)
         answer = self._answer
+        self._repeats = self._repeats + 1 if answer == self._last else 1
+        self._last[:] = answer
+        if self._repeats >= STUCK_READS:
+            raise SensorFault("stuck")
         return temperature_centi_c(answer[0] * 256 + answer[1]), humidity_centi_percent(answer[3] * 256 + answer[4])
 
     async def read_serial(self) -> int:
