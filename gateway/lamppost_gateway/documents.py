@@ -103,7 +103,7 @@ def _records(node: int, epoch: int, fresh: int, uplink: records.Uplink) -> Itera
 
 
 def record_document(record: Record, heard: StoredFrame, gateway: str, *, late: bool) -> dict[str, Any]:
-    """Return the document of topic node/<id>/record/<fixture> (record.json)."""
+    """Return the document of topic node/<id>/record/<fixture> (schema_mqtt/record.json)."""
     profile = profiles.PROFILES.get(record.profile_id)
     time = iso(record.unix * 1000, "seconds") if record.unix is not None else None
     document: dict[str, Any] = {
@@ -203,7 +203,7 @@ def status_document(heard: StoredFrame, last: Record, gateway: str) -> dict[str,
 def reject_document(
     reason: str, node: int | None, frame: bytes, link: str, at_ms: int, gateway: str, skipped: int = 0
 ) -> dict[str, Any]:
-    """Return the document of topic gateway/<id>/reject (reject.json). `skipped`: refusals before this one, not sent."""
+    """Return the document of topic gateway/<id>/reject (gateway-reject.json). `skipped`: refusals before this one, not sent."""
     return {
         "v": VERSION,
         "reason": reason,
