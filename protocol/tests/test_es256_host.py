@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -26,7 +27,7 @@ def bare_verify(public_key: bytes, message: bytes, signature: bytes) -> None:
 
 
 @pytest.mark.parametrize("case", SIGN_CASES, ids=lambda case: case["id"])
-def test_signs_as_the_vectors(case: dict) -> None:
+def test_signs_as_the_vectors(case: dict[str, Any]) -> None:
     """Deterministic and low-s, bit-equal to the file."""
     private_key = bytes.fromhex(case["in"]["private_key"])
     assert es256_host.public_key(private_key).hex() == case["out"]["public_key"]
@@ -34,7 +35,7 @@ def test_signs_as_the_vectors(case: dict) -> None:
 
 
 @pytest.mark.parametrize("case", VERIFY_CASES, ids=lambda case: case["id"])
-def test_verifies_and_refuses_as_the_vectors(case: dict) -> None:
+def test_verifies_and_refuses_as_the_vectors(case: dict[str, Any]) -> None:
     """The same answer as the node's verifier gives."""
     verifier = es256_host.HostVerifier(bytes.fromhex(case["in"]["public_key"]))
     arguments = bytes.fromhex(case["in"]["message"]), bytes.fromhex(case["in"]["signature"])
@@ -46,10 +47,8 @@ def test_verifies_and_refuses_as_the_vectors(case: dict) -> None:
     assert refusal.value.reason == case["error"]
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in VERIFY_CASES if len(case["in"]["signature"]) == 128], ids=lambda case: case["id"]
-)
-def test_the_library_alone_differs_only_in_high_s(case: dict) -> None:
+@pytest.mark.parametrize("case", [case for case in VERIFY_CASES if len(case["in"]["signature"]) == 128], ids=lambda case: case["id"])
+def test_the_library_alone_differs_only_in_high_s(case: dict[str, Any]) -> None:
     """What `cryptography` accepts and we refuse is a high s, and nothing else; what we accept it accepts."""
     message, signature = bytes.fromhex(case["in"]["message"]), bytes.fromhex(case["in"]["signature"])
     is_high_s = p256.ORDER // 2 < int.from_bytes(signature[32:], "big") < p256.ORDER
@@ -106,5 +105,5 @@ def test_views_and_bytearrays_are_accepted() -> None:
     private_key = bytes(31) + b"\x09"
     signer, verifier = es256_host.HostSigner(private_key), es256_host.HostVerifier(es256_host.public_key(private_key))
     signature = signer.sign(b"hello")
-    verifier.verify(bytearray(b"hello"), bytearray(signature))
+    verifier.verify(bytearray(b"hello"), bytearray(signature))  # type: ignore[arg-type]
     verifier.verify(memoryview(b"hello"), memoryview(signature))  # type: ignore[arg-type]

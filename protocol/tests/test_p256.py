@@ -8,6 +8,7 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -55,14 +56,14 @@ def micropython() -> str:
 
 
 @pytest.mark.parametrize("case", SIGN_CASES, ids=lambda case: case["id"])
-def test_signs_as_the_vectors(case: dict, generator_table: bytes) -> None:
+def test_signs_as_the_vectors(case: dict[str, Any], generator_table: bytes) -> None:
     """Bit-equal to RFC 6979 in its low-s form, with either table."""
     signer = p256.Signer(bytes.fromhex(case["in"]["private_key"]), generator_table)
     assert signer.sign(bytes.fromhex(case["in"]["message"])).hex() == case["out"]["signature"]
 
 
 @pytest.mark.parametrize("case", VERIFY_CASES, ids=lambda case: case["id"])
-def test_verifies_and_refuses_as_the_vectors(case: dict, generator_table: bytes) -> None:
+def test_verifies_and_refuses_as_the_vectors(case: dict[str, Any], generator_table: bytes) -> None:
     """Good at every boundary, refused by name beyond it."""
     public_key = bytes.fromhex(case["in"]["public_key"])
     verifier = p256.Verifier(public_key, generator_table, key_table(public_key))
@@ -108,7 +109,7 @@ def test_vectors_hold_both_forms_of_the_rfc_signature() -> None:
 
 
 @pytest.mark.parametrize("case", SIGN_CASES, ids=lambda case: case["id"])
-def test_vector_intermediates_fit_each_other(case: dict) -> None:
+def test_vector_intermediates_fit_each_other(case: dict[str, Any]) -> None:
     """k gives r through `cryptography`'s arithmetic, and k, r, the digest and the key give s."""
     k, r, s = (int(case["out"][name], 16) for name in ("k", "r", "s"))
     assert int(es256_host.public_key(k.to_bytes(32, "big"))[:32].hex(), 16) % p256.ORDER == r
