@@ -7,10 +7,6 @@ it has a number until an acknowledgement covers it or a gap record declares it l
 from .errors import LocalError
 from .limits import MAX_N
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 BITMAP_BITS = 32
 
 #: Frames on their way at once. Serial gateways commit in batches of about 20 ms, so a few in flight keep the line busy.
@@ -67,8 +63,6 @@ class SendWindow:
         self._acked = 0  # bit i = highest+1+i is acknowledged
         self._sent_high = next_n - 1  # everything up to here is back-fill after a start
         self._in_flight: list[tuple[int, int, int, bytes]] = []  # n, count, due_ms, digest
-        self._again = 0  # bit i = record _again_first+i is to be sent once more
-        self._again_first = 1
         self._silent = 0  # waits that ran out since the last acknowledgement
 
     def is_owed(self, n: int) -> bool:
@@ -100,15 +94,10 @@ class SendWindow:
                 first += 1
             if first <= newest:
                 return first, min(newest - first + 1, max_count), True
-        n = self._again_first
-        while self._again >> (n - self._again_first):
-            if self._is_again(n) and not self._is_in_flight(n):
-                return n, self._run(n, max_count, self._is_again), False
-            n += 1
         n = self.highest + 1
         while n <= newest:
             if self.is_owed(n) and not self._is_in_flight(n):
-                return n, self._run(n, min(max_count, newest - n + 1), self.is_owed), False
+                return n, self._run(n, min(max_count, newest - n + 1)), False
             n += 1
         return None
 
@@ -131,9 +120,6 @@ class SendWindow:
         for entry in self._in_flight:
             if entry[3] == digest:
                 self._mark(entry[0], entry[1])
-                for n in range(entry[0], entry[0] + entry[1]):
-                    if self._is_again(n):
-                        self._again &= ~(1 << (n - self._again_first))
         for i in range(BITMAP_BITS):
             if bitmap >> i & 1 and highest + 1 + i < next_n:
                 self._mark(highest + 1 + i, 1)
@@ -147,33 +133,12 @@ class SendWindow:
         self._in_flight = [e for e in self._in_flight if self._is_any_owed(e[0], e[1])]
         return (self.highest, self._acked) != before
 
-    def forget_below(self, n: int) -> None:
-        """Stop owing everything below `n`: the spool lost it and a gap record says so."""
-        if n - 1 > self.highest:
-            self._acked >>= n - 1 - self.highest
-            self.highest = n - 1
-            while self._acked & 1:
-                self._acked >>= 1
-                self.highest += 1
-
     def forget(self, n: int, count: int) -> None:
         """Stop owing records n .. n+count-1: the spool no longer has them and a gap record says so."""
         self._mark(n, count)
         while self._acked & 1:
             self._acked >>= 1
             self.highest += 1
-
-    def reopen(self, first_n: int, last_n: int) -> None:
-        """Send records first_n .. last_n once more (an order asked for them). Both must have been written.
-
-        Only the acknowledgement of the very frame that carries one closes it: the gateway counted these numbers long ago.
-        """
-        if self._again == 0:
-            self._again_first = first_n
-        elif first_n < self._again_first:
-            self._again <<= self._again_first - first_n
-            self._again_first = first_n
-        self._again |= ((1 << (last_n - first_n + 1)) - 1) << (first_n - self._again_first)
 
     def due_ms(self) -> int | None:
         """Return when the earliest wait runs out, or None when nothing is on its way."""
@@ -201,18 +166,14 @@ class SendWindow:
                 return True
         return False
 
-    def _is_again(self, n: int) -> bool:
-        at = n - self._again_first
-        return at >= 0 and self._again >> at & 1 == 1
-
-    def _run(self, n: int, most: int, is_wanted: "Callable[[int], bool]") -> int:
+    def _run(self, n: int, most: int) -> int:
         count = 1
-        while count < most and is_wanted(n + count) and not self._is_in_flight(n + count):
+        while count < most and self.is_owed(n + count) and not self._is_in_flight(n + count):
             count += 1
         return count
 
     def _is_any_owed(self, n: int, count: int) -> bool:
         for i in range(count):
-            if self.is_owed(n + i) or self._is_again(n + i):
+            if self.is_owed(n + i):
                 return True
         return False

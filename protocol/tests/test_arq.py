@@ -145,22 +145,11 @@ def test_an_acknowledgement_of_what_was_never_written_is_refused() -> None:
     assert window.highest == 0
 
 
-def test_resend_order_opens_a_range_again() -> None:
-    """Only the acknowledgement of the frame that carries them closes records asked for again: their numbers were counted long ago."""
+def test_what_the_spool_lost_is_owed_no_longer() -> None:
+    """A run that a gap record declares lost is passed over wherever it lies, and `behind` follows."""
     window = SendWindow(1, 21)
-    window.acknowledge(20, 0, bytes(8), 21)
-    assert window.owed(21) == 0
-    assert window.take(0, 21, 10) is None
-    window.reopen(5, 8)
-    window.reopen(2, 3)
-    assert window.take(0, 21, 10) == (2, 2, False)
-    window.sent(2, 2, b"a", 0, 0)
-    assert window.take(0, 21, 10) == (5, 4, False)
-    window.acknowledge(20, 0, bytes(8), 21)
-    window.sent(5, 4, b"b", 0, 0)
-    window.acknowledge(20, 0, b"a", 21)
-    assert window.take(0, 21, 10) is None
-    assert window.take(9000, 21, 10) == (5, 4, False)
-    window.sent(5, 4, b"c", 9000, 0)
-    window.acknowledge(20, 0, b"c", 21)
-    assert window.take(99000, 21, 10) is None
+    window.forget(5, 3)
+    assert [n for n in range(1, 9) if window.is_owed(n)] == [1, 2, 3, 4, 8]
+    assert window.take(0, 21, 10) == (1, 4, False)
+    window.forget(1, 4)
+    assert window.highest == 7
