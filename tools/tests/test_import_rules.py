@@ -1,7 +1,6 @@
 """Imports go one way, and each outside world has one door. Reads every import statement in the tree."""
 
 import ast
-import sys
 from pathlib import Path
 
 import pytest
