@@ -242,7 +242,8 @@ class Verifier:
     def verify(self, message: bytes, signature: bytes) -> None:
         """Returns if `signature` (64 bytes, r || s, s in its low half) is the key's for `message`.
 
-        Blocks for 17 (8 KB tables) to 21 (2 KB tables) million RV32 instructions, estimated. Raises RemoteError("bad_signature") for every other signature;
+        Blocks for 17 (8 KB tables) to 21 (2 KB tables) million RV32 instructions, estimated.
+        Raises RemoteError("bad_signature") for every other signature;
         LocalError("bad_table") when a table changed under us, so a rotten node does not blame its peer.
         """
         r = int.from_bytes(signature[:32], "big")
