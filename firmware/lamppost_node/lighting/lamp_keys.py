@@ -32,11 +32,11 @@ KEYS = (
     ("control_50_mv", 5000, 0, 10000),
     ("control_75_mv", 7500, 0, 10000),
     ("control_100_mv", 10000, 0, 10000),
-    ("power_0_dw", 5, 0, 100000),  # what the lamp takes at these levels; 0 is with the relay open
-    ("power_10_dw", 90, 0, 100000),
-    ("power_25_dw", 169, 0, 100000),
-    ("power_50_dw", 300, 0, 100000),
-    ("power_75_dw", 450, 0, 100000),
+    ("power_0_dw", 0, 0, 100000),  # what the lamp takes at these levels; 0 is with the relay open
+    ("power_10_dw", 132, 0, 100000),
+    ("power_25_dw", 210, 0, 100000),
+    ("power_50_dw", 340, 0, 100000),
+    ("power_75_dw", 470, 0, 100000),
     ("power_100_dw", 600, 1, 100000),
 )
 
