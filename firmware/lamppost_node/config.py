@@ -1,0 +1,178 @@
+"""The node's configuration: read, checked with all errors at once, and always usable.
+
+Order of trust: `config.cbor` (from provisioning or a signed order), else `config.good` (the last one that ran for a good minute),
+else what is built in here, which lights a lamp and reports nothing else. So no octet on flash can keep a lamp dark.
+
+The form is a CBOR map with text keys: those of `NODE_KEYS`, `dst`, and `fixtures`, a list of maps with `kind`, `instance` and the
+keys the fixture's own module declares in `KEYS`. An unknown key is an error: a misspelt one must not silently do nothing.
+"""
+
+import binascii
+
+from lamppost_protocol import cbor
+from lamppost_protocol.errors import ProtocolError
+
+from lamppost_node import local_time
+from lamppost_node.flash import Flash
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FILE = "config.cbor"
+GOOD_FILE = "config.good"
+#: Far above any configuration; a longer file is not one.
+MAX_BYTES = 4096
+MAX_FIXTURES = 8
+
+#: (key, default, lowest, highest); a default of None leaves the value None when the key is missing.
+NODE_KEYS = (
+    ("network", None, 1, 0xFFFFFFFF),
+    ("latitude_udeg", None, -90_000_000, 90_000_000),
+    ("longitude_udeg", None, -180_000_000, 180_000_000),
+    ("utc_offset_s", 0, -50_400, 50_400),
+    ("report_s", 60, 1, 86_400),  # a fixture's reporting period, unless it has its own
+    ("health_s", 900, 10, 86_400),
+    ("hello_s", 60, 5, 3_600),  # while the time is unknown
+    ("beacon_s", 3_600, 60, 86_400),  # how often the time is asked for once known
+    ("spool_bytes", 524_288, 16_384, 8_388_608),
+    ("frame_records", 16, 1, 64),
+    ("drift_ppm", 100, 1, 1_000),
+)
+BUILT_IN = {"fixtures": [{"kind": "lamp", "instance": 0}]}
+
+
+class ConfigError(Exception):
+    """The configuration is not usable; `errors` lists every reason, each naming its key."""
+
+    def __init__(self, errors: list[str]):
+        super().__init__("; ".join(errors))
+        self.errors = errors
+
+
+class Config:
+    """A checked configuration. `values`: the complete map; `source`: "file", "good" or "built-in"; `errors`: why not a better one."""
+
+    def __init__(self, values: dict, source: str, digest: int, errors: list[str]):
+        self.values = values
+        self.source = source
+        self.digest = digest
+        self.errors = errors
+
+
+def decode(data: bytes, keys_of: "Callable[[str], tuple | None]") -> dict:
+    """The complete checked map in `data`. `keys_of(kind)` gives a fixture's KEYS, None for an unknown kind. Raises ConfigError."""
+    if len(data) > MAX_BYTES:
+        raise ConfigError(["longer than %d bytes" % MAX_BYTES])
+    try:
+        value = cbor.decode(data)
+    except ProtocolError as error:
+        raise ConfigError(["not CBOR: " + error.detail]) from None
+    return check(value, keys_of)
+
+
+def check(value: object, keys_of: "Callable[[str], tuple | None]") -> dict:
+    """The complete map: defaults filled in, every number in range. Raises ConfigError with all errors."""
+    if not isinstance(value, dict):
+        raise ConfigError(["not a map"])
+    errors: list[str] = []
+    result = _check_numbers(value, NODE_KEYS, ("dst", "fixtures"), "", False, errors)
+    dst = value.get("dst", "none")
+    if dst not in local_time.RULES:
+        errors.append("dst: not one of " + ", ".join(local_time.RULES))
+    result["dst"] = dst
+    fixtures = value.get("fixtures")
+    result["fixtures"] = []
+    if not isinstance(fixtures, list) or len(fixtures) > MAX_FIXTURES:
+        errors.append("fixtures: not a list of at most %d" % MAX_FIXTURES)
+        fixtures = []
+    seen = []
+    for index, fixture in enumerate(fixtures):
+        place = "fixtures[%d]." % index
+        if not isinstance(fixture, dict):
+            errors.append(place[:-1] + ": not a map")
+            continue
+        kind, instance = fixture.get("kind"), fixture.get("instance", 0)
+        keys = keys_of(kind) if isinstance(kind, str) else None
+        if keys is None:
+            errors.append(place + "kind: unknown")
+            continue
+        if not _is_int(instance) or not 0 <= instance <= 15:
+            errors.append(place + "instance: not 0 .. 15")
+            continue
+        if (kind, instance) in seen:
+            errors.append(place + "instance: used twice")
+        seen.append((kind, instance))
+        checked = _check_numbers(fixture, keys, ("kind", "instance"), place, True, errors)
+        checked["kind"] = kind
+        checked["instance"] = instance
+        result["fixtures"].append(checked)
+    if errors:
+        raise ConfigError(errors)
+    return result
+
+
+def _check_numbers(value: dict, keys: tuple, others: tuple[str, ...], place: str, is_required: bool, errors: list[str]) -> dict:
+    result = {}
+    for key, default, lowest, highest in keys:
+        if key not in value:
+            if default is None and is_required:
+                errors.append(place + key + ": missing")
+            result[key] = default
+        elif not _is_int(value[key]) or not lowest <= value[key] <= highest:
+            errors.append(place + key + ": not a whole number from %d to %d" % (lowest, highest))
+        else:
+            result[key] = value[key]
+    for key in value:
+        if key not in others and key not in result:
+            is_known = False
+            for row in keys:
+                is_known = is_known or row[0] == key
+            if not is_known:
+                errors.append(place + str(key) + ": unknown key")
+    return result
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and value is not True and value is not False
+
+
+def load(flash: Flash, keys_of: "Callable[[str], tuple | None]", is_safe_mode: bool) -> Config:
+    """The best usable configuration. In safe mode the file is passed over: it may be what made safe mode necessary. Never raises."""
+    errors: list[str] = []
+    for name, source in ((FILE, "file"), (GOOD_FILE, "good")):
+        if is_safe_mode and name == FILE:
+            continue
+        try:
+            if flash.size_bytes(name) > MAX_BYTES:
+                errors.append(name + ": longer than %d bytes" % MAX_BYTES)
+                continue
+            data = flash.read(name)
+        except OSError:
+            errors.append(name + ": unreadable")
+            continue
+        if data is None:
+            errors.append(name + ": missing")
+            continue
+        try:
+            return Config(decode(data, keys_of), source, binascii.crc32(data) & 0xFFFFFFFF, errors)
+        except ConfigError as error:
+            errors.extend([name + ": " + text for text in error.errors])
+    try:
+        return Config(check(BUILT_IN, keys_of), "built-in", 0, errors)
+    except ConfigError as error:
+        # Not even the lamp's module can be used: no fixture at all, and board.py keeps the lamp lit.
+        errors.extend(error.errors)
+        return Config(check({"fixtures": []}, keys_of), "built-in", 0, errors)
+
+
+def keep_good(flash: Flash) -> None:
+    """After a good minute on `config.cbor`: it becomes the one to fall back to. Writes flash when it differs. Raises OSError."""
+    data = flash.read(FILE)
+    if data is not None and data != flash.read(GOOD_FILE):
+        flash.replace(GOOD_FILE, data)
+
+
+def store(flash: Flash, data: bytes) -> None:
+    """Keep a configuration that `decode` accepted; it counts from the next boot. Raises OSError."""
+    flash.replace(FILE, data)

@@ -1,0 +1,211 @@
+"""What the line brings: acknowledgements, beacons, orders. Verified in the cheapest order, acted upon last.
+
+An order's counter is on flash before anything is done with it. A repeated order is never acted upon again: its last state is told
+once more. Its time is judged by this node's clock; while that was never set, only what adds light, or touches no lamp, is obeyed.
+Remote data never raises past `take`: it becomes a count in `rejects`.
+"""
+
+import asyncio
+
+from lamppost_protocol import beacons, cose, frames, orders, schedule, slip
+from lamppost_protocol.errors import LocalError, RemoteError
+from lamppost_protocol.orders import Order
+
+from lamppost_node import config
+from lamppost_node.health import Counters
+from lamppost_node.identity import Identity
+from lamppost_node.order_ledger import OrderLedger
+from lamppost_node.refusal import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lamppost_node.flash import Flash
+    from lamppost_node.services import Services
+    from lamppost_node.uplink import Uplink
+
+TASK = "downlink"
+_REPEAT_MS = 5_000
+
+
+class Downlink:
+    """Takes messages. `fixtures`: kind -> object with `order`; `restart()` is asked for after a new configuration."""
+
+    def __init__(
+        self,
+        node: "Services",
+        identity: Identity,
+        ledger: OrderLedger,
+        uplink: "Uplink",
+        fixtures: dict,
+        flash: "Flash",
+        keys_of: "Callable[[str], tuple | None]",
+        restart: "Callable[[], None]",
+        counters: Counters,
+    ):
+        self._node = node
+        self._identity = identity
+        self._ledger = ledger
+        self._uplink = uplink
+        self._fixtures = fixtures
+        self._flash = flash
+        self._keys_of = keys_of
+        self._restart = restart
+        self._counters = counters
+        self._repeated_ms: int | None = None
+        self.rejects: dict[str, int] = {}
+        self.beacons_taken = 0
+        self.time_set = asyncio.Event()
+
+    async def take(self, message_type: int, body: bytes) -> None:
+        """One serial message. Never raises for what it contains. May write flash, may take a verification's time."""
+        if message_type != slip.FRAME:
+            return
+        try:
+            message = cose.decode(body)
+            if message.kind == cose.MAC0:
+                self._take_acknowledgement(message)
+            else:
+                await self._take_signed(message)
+        except RemoteError as error:
+            self._reject(error.reason)
+
+    def _reject(self, reason: str) -> None:
+        self.rejects[reason] = self.rejects.get(reason, 0) + 1
+        self._counters.rejects += 1
+
+    def _take_acknowledgement(self, message: cose.Message) -> None:
+        identity = self._identity
+        acknowledgement = frames.open_acknowledgement(message, identity.hop_key, identity.network, identity.node, identity.epoch)
+        try:
+            self._uplink.acknowledge(acknowledgement)
+        except LocalError as error:
+            raise RemoteError(error.reason, error.detail) from None
+
+    async def _take_signed(self, message: cose.Message) -> None:
+        if message.kid != self._identity.issuer:
+            raise RemoteError("unknown_issuer")
+        if beacons.is_beacon(message.payload):
+            await self._take_beacon(message)
+        elif orders.is_order(message.payload):
+            await self._take_order(message)
+        else:
+            raise RemoteError("bad_payload", "neither beacon nor order")
+
+    async def _verified(self, message: cose.Message, direction: int, node: int, epoch: int) -> bytes:
+        await asyncio.sleep(0)  # 0.2 s of arithmetic on a chip: whoever is due goes first
+        identity = self._identity
+        payload = frames.open_signed(message, identity.verifier, direction, identity.network, node, epoch)
+        await asyncio.sleep(0)
+        return payload
+
+    async def _take_beacon(self, message: cose.Message) -> None:
+        beacon = beacons.decode_beacon(message.payload)
+        if not self._node.clock.is_awaited(beacon.unix, beacon.nonce):
+            return  # another node's, or nothing this clock could learn from: not worth a verification
+        identity = self._identity
+        if beacon.nonce is None:
+            await self._verified(message, frames.BEACON, 0, 0)
+        else:
+            await self._verified(message, frames.BEACON, identity.node, identity.epoch)
+        if self._node.clock.take_beacon(beacon.unix, beacon.nonce):
+            self.beacons_taken += 1
+            self.time_set.set()
+        else:
+            self._node.log("beacon not believed: before the time floor or too late")
+
+    async def _take_order(self, message: cose.Message) -> None:
+        order_id = message.tx
+        if order_id <= self._ledger.highest and not self._ledger.is_lost:
+            await self._repeat(message, order_id)
+            return
+        payload = await self._verified(message, frames.ORDER, self._identity.node, self._identity.epoch)
+        reason = self._advance(order_id)
+        if reason == orders.NO_REASON:
+            try:
+                order = orders.decode_order(order_id, payload)
+                reason = self._obey(order)
+            except RemoteError:
+                reason = orders.BAD_ARGUMENTS
+            except Refused as refused:
+                reason = refused.reason
+        if reason == orders.NO_REASON:
+            return
+        state = orders.EXPIRED if reason == orders.TOO_LATE else orders.REFUSED
+        self._node.order_state(order_id, state, reason)
+
+    def _advance(self, order_id: int) -> int:
+        if self._ledger.is_lost:
+            return orders.STORE_FAULT
+        try:
+            self._ledger.advance(order_id)
+        except OSError:
+            return orders.STORE_FAULT
+        return orders.NO_REASON
+
+    async def _repeat(self, message: cose.Message, order_id: int) -> None:
+        """An order from before: tell its last state again, verified and at most once in 5 s, so that nobody can fill the spool."""
+        values = self._ledger.last_values(order_id)
+        now_ms = self._node.clock.monotonic_ms()
+        is_soon = self._repeated_ms is not None and now_ms - self._repeated_ms < _REPEAT_MS
+        if values is None or is_soon:
+            raise RemoteError("replayed")
+        self._repeated_ms = now_ms
+        await self._verified(message, frames.ORDER, self._identity.node, self._identity.epoch)
+        self._node.order_state(values[0] or 0, values[1] or 0, values[2] or 0, values[3], values[4], values[5])
+        raise RemoteError("replayed")
+
+    def _obey(self, order: Order) -> int:
+        """Carry out a verified, new order or hand it to its fixture; the reason when it is not. Raises Refused, RemoteError."""
+        if order.verb not in orders.VERBS:
+            return orders.UNKNOWN_VERB
+        orders.check_arguments(order.verb, order.target, order.args)
+        now = self._node.clock.now()
+        if now is not None and order.not_after <= now:
+            return orders.TOO_LATE
+        if order.verb == orders.RESEND:
+            return self._resend(order)
+        if order.verb == orders.CONFIGURE:
+            return orders.CLOCK_NEVER_SET if now is None else self._configure(order)
+        fixture = self._fixtures.get(order.target)
+        if fixture is None or not hasattr(fixture, "order"):
+            return orders.UNKNOWN_TARGET
+        if self._node.is_safe_mode:
+            return orders.SAFE_MODE
+        if now is None and not (hasattr(fixture, "adds_light") and fixture.adds_light(order)):
+            return orders.CLOCK_NEVER_SET
+        if order.verb == orders.SCHEDULE:
+            schedule.check_schedule(order.args[0])
+        fixture.order(order)
+        self._node.order_state(order.order_id, orders.ACCEPTED)
+        return orders.NO_REASON
+
+    def _resend(self, order: Order) -> int:
+        if order.target != 0:
+            return orders.UNKNOWN_TARGET
+        try:
+            self._uplink.resend(order.args[0], order.args[1])
+        except ValueError:
+            return orders.BAD_ARGUMENTS
+        self._node.order_state(order.order_id, orders.ACCEPTED)
+        self._node.order_state(order.order_id, orders.APPLIED)
+        return orders.NO_REASON
+
+    def _configure(self, order: Order) -> int:
+        if order.target != 0:
+            return orders.UNKNOWN_TARGET
+        try:
+            config.decode(order.args[0], self._keys_of)
+        except config.ConfigError as error:
+            for text in error.errors:
+                self._node.log("configuration refused: " + text)
+            return orders.BAD_ARGUMENTS
+        try:
+            config.store(self._flash, order.args[0])
+        except OSError:
+            return orders.STORE_FAULT
+        self._node.order_state(order.order_id, orders.ACCEPTED)
+        self._node.order_state(order.order_id, orders.APPLIED)
+        self._restart()
+        return orders.NO_REASON

@@ -1,0 +1,93 @@
+"""Who this node is: numbers, keys and tables from provisioning. The only file that touches private key octets.
+
+`identity.cbor` is a CBOR map: network, node, epoch (integers), private_key and hop_key (32 octets), issuer (4 octets: the kid of the
+authority) and command_key (64 octets, x || y); the comb tables are `tables/generator.tbl` and `tables/command.tbl`. The signer is an
+object, so that a secure element or a native module can take its place without touching the wire.
+"""
+
+from lamppost_protocol import cbor
+from lamppost_protocol.errors import ProtocolError
+from lamppost_protocol.hop import HopKey
+from lamppost_protocol.p256 import Signer, Verifier
+
+from lamppost_node.flash import Flash
+
+FILE = "identity.cbor"
+GENERATOR_TABLE = "tables/generator.tbl"
+COMMAND_TABLE = "tables/command.tbl"
+
+
+class IdentityError(Exception):
+    """No usable identity: the node keeps its lamp lit and its line silent. `reason` names the field, never its content."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Identity:
+    """network, node, epoch, issuer: unsigned integers; signer, verifier, hop_key: objects that hold the keys and never show them."""
+
+    def __init__(self, network: int, node: int, epoch: int, issuer: int, signer: Signer, verifier: Verifier, hop_key: HopKey):
+        self.network = network
+        self.node = node
+        self.epoch = epoch
+        self.issuer = issuer
+        self.signer = signer
+        self.verifier = verifier
+        self.hop_key = hop_key
+
+    def __repr__(self) -> str:
+        return "Identity(node %08x, epoch %d)" % (self.node, self.epoch)
+
+
+def load(flash: Flash) -> Identity:
+    """The identity on flash. Allocates the tables (4 to 16 KB) for good. Raises IdentityError, whatever is wrong."""
+    values = _read_map(flash)
+    numbers = []
+    for key in ("network", "node", "epoch"):
+        value = values.get(key)
+        if value is True or value is False or not isinstance(value, int) or not 0 < value <= 0xFFFFFFFF:
+            raise IdentityError(key)
+        numbers.append(value)
+    octets = []
+    for key, length in (("private_key", 32), ("hop_key", 32), ("issuer", 4), ("command_key", 64)):
+        value = values.get(key)
+        if not isinstance(value, bytes) or len(value) != length:
+            raise IdentityError(key)
+        octets.append(value)
+    generator = _read_table(flash, GENERATOR_TABLE)
+    try:
+        signer = Signer(octets[0], generator)
+        verifier = Verifier(octets[3], generator, _read_table(flash, COMMAND_TABLE))
+        hop_key = HopKey(octets[1])
+    except ProtocolError as error:
+        raise IdentityError(error.detail or error.reason) from None
+    issuer = int.from_bytes(octets[2], "big")
+    return Identity(numbers[0], numbers[1], numbers[2], issuer, signer, verifier, hop_key)
+
+
+def _read_map(flash: Flash) -> dict[str, object]:
+    try:
+        data = flash.read(FILE)
+    except OSError:
+        raise IdentityError("unreadable") from None
+    if data is None:
+        raise IdentityError("missing")
+    try:
+        values = cbor.decode(data)
+    except ProtocolError:
+        raise IdentityError("not CBOR") from None
+    if not isinstance(values, dict):
+        raise IdentityError("not a map")
+    return values
+
+
+def _read_table(flash: Flash, name: str) -> bytes:
+    try:
+        data = flash.read(name)
+    except OSError:
+        data = None
+    if data is None:
+        raise IdentityError(name)
+    return data

@@ -1,0 +1,53 @@
+"""The serial line: SLIP messages on a UART, through asyncio streams. Knows octets and message types, no frames, no keys.
+
+The line has no flow control: what nobody reads is lost, and the ARQ above sends it again. A console that shares the line by mistake
+costs noise, counted by the decoder.
+"""
+
+import asyncio
+
+from lamppost_protocol import slip
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_READ_BYTES = 256
+_IDLE_MS = 20
+WRITE_S = 5
+
+
+class SerialLink:
+    """One line. `port` is a `machine.UART` or its like; `decoder` counts what was dropped."""
+
+    def __init__(self, port):  # type: ignore[no-untyped-def]
+        self._reader = asyncio.StreamReader(port)
+        self._writer = asyncio.StreamWriter(port, {})
+        self._lock = asyncio.Lock()
+        self.decoder = slip.Decoder()
+        self.write_faults = 0
+
+    async def send(self, message_type: int, body: bytes) -> bool:
+        """Put one message on the line, whole; False when the line did not take it within 5 s (counted, not retried)."""
+        async with self._lock:
+            self._writer.write(slip.encode(message_type, body))
+            try:
+                await asyncio.wait_for(self._writer.drain(), WRITE_S)
+            except (OSError, asyncio.TimeoutError):
+                self.write_faults += 1
+                return False
+        return True
+
+    async def run_receive(self, take: "Callable[[int, bytes], Awaitable[None]]", alive: "Callable[[], None]") -> None:
+        """Hand every whole message to `take(type, body)`, one after the other. Returns never; raises OSError when the port fails."""
+        while True:
+            alive()
+            try:
+                data = await asyncio.wait_for(self._reader.read(_READ_BYTES), 30)
+            except asyncio.TimeoutError:
+                continue
+            if not data:
+                await asyncio.sleep(_IDLE_MS / 1000)  # an unplugged line reads nothing at once
+                continue
+            for message_type, body in self.decoder.feed(data):
+                await take(message_type, body)

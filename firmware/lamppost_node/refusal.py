@@ -1,0 +1,9 @@
+"""How a fixture says no to an order."""
+
+
+class Refused(Exception):
+    """The order will not be carried out; `reason` is a code of `lamppost_protocol.orders.REASONS`."""
+
+    def __init__(self, reason: int):
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,11 @@
+"""Starts the node; everything else is in lamppost_node."""
+
+import gc
+
+# The one large buffer first, while the heap is whole, and frequent collections while modules come in: what is scattered now stays.
+spool_buffer = bytearray(4096)
+gc.threshold(4096)
+
+from lamppost_node.app import main  # noqa: E402
+
+main(spool_buffer)
