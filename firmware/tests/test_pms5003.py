@@ -1,5 +1,7 @@
 """PMS5003 driver against the frames of its manual."""
 
+import asyncio
+
 import pytest
 from fake_buses import FakeUart, never_longer, now_ms, run_virtual
 from hypothesis import given, settings
@@ -68,6 +70,17 @@ def test_a_sensor_in_active_mode_is_read_too() -> None:
         return first.pm25_ug_m3, second.pm25_ug_m3
 
     assert run_virtual(two()) == (1, 7)
+
+
+def test_a_frame_from_before_the_question_is_no_answer() -> None:
+    """What an active sensor left in the UART a quarter of an hour ago is thrown away first."""
+    uart = FakeUart(script=[(0, frame(1, 1, 1))], answer=lambda request: frame(7, 7, 7))
+
+    async def read() -> int:
+        await asyncio.sleep(900)
+        return (await never_longer(PMS5003(uart).read(), 5)).pm25_ug_m3
+
+    assert run_virtual(read()) == 7
 
 
 def test_silence_ends_at_the_deadline() -> None:
