@@ -5,9 +5,9 @@ sign-extended 32 bit at 3xx), "Required Register Setting" (0FE = AD, at once 120
 is cleared by reading). Register address two bytes, values big-endian.
 Scale (hardware dividers as on Shelly 2.5; figures as in ESPHome): 26000 a volt, 100000 an ampere, 154 a watt, energy 154 x 154
 counts a watt hour (that is the full-scale 206.9 kHz of the datasheet within 1 %).
-Without the required setting the model measures 3 % too much: our choice, so that a driver which leaves it out is found.
-Faults: unplugged, meter_offset (value: W added), stuck (measurements keep their last value). Gains, calibration, no-load
-threshold, channel B, pulse outputs and interrupts are not modelled.
+Without the required setting the model measures 3 % too much power: our choice, so that a driver which leaves it out is found.
+Faults: unplugged, meter_offset (value: W too much, as another load behind the meter makes it), stuck (measurements keep their
+last value). Gains, calibration, no-load threshold, channel B, pulse outputs and interrupts are not modelled.
 """
 
 from collections.abc import Callable
@@ -50,13 +50,16 @@ class ADE7953(I2CModel):
         super().__init__()
         self._seed = seed
         self._supply = supply
-        self._registers: dict[int, int] = dict(_DEFAULTS)
-        self._register = 0
-        self._last_write: tuple[int, int] = (0, 0)
-        self._energy_from_wh = 0.0
         self._offset_wh = 0.0
         self._offset_since_s = 0.0
         self._frozen: Supply | None = None
+        self.power_on(0.0)
+
+    def power_on(self, now_s: float) -> None:
+        self._registers: dict[int, int] = dict(_DEFAULTS)
+        self._register = 0
+        self._last_write: tuple[int, int] = (0, 0)
+        self._energy_from_wh = self._supply(now_s).energy_wh + self._offset_wh
 
     def answer(self, written: bytes | None, read_bytes: int | None, now_s: float) -> bytes:
         self._count_offset(now_s)
@@ -95,8 +98,9 @@ class ADE7953(I2CModel):
         if self._registers.get(_LOCKED) != 0x30:
             gain *= 1.03
         power_w = true.active_power_w * gain + self.faults.get("meter_offset", 0.0)
-        energy_wh = true.energy_wh * (gain if gain > 1.01 else 1.0) + self._offset_wh
-        self._frozen = Supply(true.voltage_v, true.current_a * gain, power_w, true.power_factor, energy_wh)
+        # Another load behind the meter: current belongs to power, or the offset would show as an impossible power factor.
+        current_a = power_w / (true.voltage_v * true.power_factor)
+        self._frozen = Supply(true.voltage_v, current_a, power_w, true.power_factor, true.energy_wh + self._offset_wh)
         return self._frozen
 
     def _read(self, register: int, now_s: float) -> int:

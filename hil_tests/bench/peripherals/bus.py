@@ -28,6 +28,9 @@ class I2CModel:
             raise BusError(ENODEV)
         return self.answer(written, read_bytes, now_s)
 
+    def power_on(self, now_s: float) -> None:
+        """The supply comes on after a power cut: registers are what the datasheet says."""
+
     def answer(self, written: bytes | None, read_bytes: int | None, now_s: float) -> bytes:
         """The chip itself, plugged in."""
         raise NotImplementedError
@@ -60,6 +63,9 @@ class UartModel:
         self._port_baud = 0
         self._flying.clear()
         self._buffer.clear()
+
+    def power_on(self, now_s: float) -> None:
+        """The supply comes on after a power cut."""
 
     def advance(self, now_s: float) -> None:
         """Send what is due up to now. Time never runs backwards."""

@@ -168,8 +168,11 @@ class Cabinet:
         """The chip comes out of reset with all pins released: the cause the program will read."""
         self.release(now_s)
         cause, self._next_cause = self._next_cause, HARD_RESET
-        if cause == PWRON_RESET and isinstance(self.uart, PMS5003):
-            self.uart.power_on(now_s)
+        if cause == PWRON_RESET:
+            for chip in self.i2c.values():
+                chip.power_on(now_s)
+            if self.uart is not None:
+                self.uart.power_on(now_s)
         self.is_running = True
         self.starts += 1
         return cause
@@ -203,8 +206,7 @@ class Cabinet:
     def set_fault(self, name: str, value: float | None, now_s: float) -> None:
         """Raises KeyError for a fault this wiring does not have."""
         fault = self.fault_table[name]
-        if self.lamp is not None:
-            self.lamp.advance(now_s)
+        self._advance(now_s)
         given = fault.default if value is None else float(value)
         self.faults[name] = self._fault_homes[fault.part][fault.name] = given
         if self.lamp is not None:
@@ -212,14 +214,20 @@ class Cabinet:
 
     def clear_fault(self, name: str | None, now_s: float) -> None:
         """One fault, or all with None. Raises KeyError for an unknown one."""
-        if self.lamp is not None:
-            self.lamp.advance(now_s)
+        self._advance(now_s)
         for each in list(self.faults) if name is None else [name]:
             fault = self.fault_table[each]
             self.faults.pop(each, None)
             self._fault_homes[fault.part].pop(fault.name, None)
         if self.lamp is not None:
             self.lamp.note(now_s, "fault")
+
+    def _advance(self, now_s: float) -> None:
+        """What happened before a change must not be made by it."""
+        if self.lamp is not None:
+            self.lamp.advance(now_s)
+        if self.uart is not None:
+            self.uart.advance(now_s)
 
     def set(self, what: str, value: float | None) -> None:
         """Fix a true value (SETTINGS), or give it back to the street with None. Raises KeyError for an unknown one."""

@@ -30,6 +30,9 @@ class LIS3DH(I2CModel):
         super().__init__()
         self._seed = seed
         self._tilt_deg = tilt_deg
+        self.power_on(0.0)
+
+    def power_on(self, now_s: float) -> None:
         self._pointer = 0
         self._registers = bytearray(128)
         self._registers[_WHO_AM_I] = 0x33

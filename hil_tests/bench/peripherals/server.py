@@ -44,7 +44,10 @@ class Door:
         selector.register(self._request, selectors.EVENT_READ, self.on_request)
 
     def on_request(self, now_s: float) -> None:
-        data = os.read(self._request, 65536)
+        try:
+            data = os.read(self._request, 65536)
+        except BlockingIOError:
+            return  # the hang-up that woke us is over: a successor has the FIFO open and will say hello
         if not data:
             self._hang_up(now_s)
             return

@@ -51,9 +51,13 @@ class SHT4x(I2CModel):
         self._seed = seed
         self._temperature_c = temperature_c
         self._humidity_percent = humidity_percent
-        self._busy_until_s = 0.0
         self._answer: bytes | None = None
         self._stuck: bytes | None = None
+        self.power_on(0.0)
+
+    def power_on(self, now_s: float) -> None:
+        self._busy_until_s = 0.0
+        self._answer = None
 
     def answer(self, written: bytes | None, read_bytes: int | None, now_s: float) -> bytes:
         if now_s < self._busy_until_s:

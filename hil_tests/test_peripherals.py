@@ -1,0 +1,438 @@
+"""The whole bench: a real MicroPython program, the `machine` module, real FIFOs, a real pty, the server process.
+
+Every wait has a deadline. Skipped with the missing thing named where there is no MicroPython.
+"""
+
+import contextlib
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCH = Path(__file__).parent
+SHIM = BENCH / "bench" / "peripherals"
+DEADLINE_S = 20.0
+
+
+def find_micropython() -> str:
+    found = os.environ.get("MICROPYTHON") or shutil.which("micropython", path=str(Path(sys.executable).parent))
+    found = found or shutil.which("micropython")
+    if not found:
+        pytest.skip("no micropython beside Python, in PATH or MICROPYTHON")
+    return found
+
+
+def receive(fd: int, wanted: bytes) -> bytes:
+    """All that arrives until `wanted` is in it."""
+    data = b""
+    end_s = time.monotonic() + DEADLINE_S
+    while wanted not in data:
+        left_s = end_s - time.monotonic()
+        if left_s <= 0 or not select.select([fd], [], [], left_s)[0]:
+            raise AssertionError(f"wanted {wanted!r}, got {data!r}")
+        data += os.read(fd, 65536)
+    return data
+
+
+class Program:
+    """One MicroPython process; its standard output is read line by line."""
+
+    def __init__(self, script: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [find_micropython(), "-c", script],
+            env=os.environ | {"MICROPYPATH": f"{SHIM}:.frozen"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+        self._unread = b""
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        if b"\n" not in self._unread:
+            self._unread += receive(self.process.stdout.fileno(), b"\n")
+        line, self._unread = self._unread.split(b"\n", 1)
+        return line.decode()
+
+    def wait(self) -> int:
+        return self.process.wait(DEADLINE_S)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.wait()
+
+    def close(self) -> None:
+        self.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Bench:
+    """A running server and a control connection to it."""
+
+    def __init__(self, folder: Path, *nodes: str) -> None:
+        self.folder = folder
+        arguments = ["--seed", "3", "--control", str(folder / "control"), "--start-unix", "1750000000"]
+        for node in nodes:
+            arguments += ["--node", f"{node}:{folder / node.partition(':')[0]}"]
+        self.process = subprocess.Popen([sys.executable, "-m", "bench.peripherals.server", *arguments], cwd=BENCH, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        receive(self.process.stdout.fileno(), b"ready\n")
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(DEADLINE_S)
+        self._socket.connect(str(folder / "control"))
+        self._file = self._socket.makefile("rwb")
+        self.programs: list[Program] = []
+
+    def order(self, **order: Any) -> dict[str, Any]:
+        self._file.write(json.dumps(order).encode() + b"\n")
+        self._file.flush()
+        answer = json.loads(self._file.readline())
+        assert isinstance(answer, dict)
+        return answer
+
+    def node(self, name: str) -> dict[str, Any]:
+        state: dict[str, Any] = self.order(op="state", node=name)["nodes"][name]
+        return state
+
+    def run(self, node: str, script: str) -> Program:
+        program = Program(script, BENCH_EXCHANGE=str(self.folder / node))
+        self.programs.append(program)
+        return program
+
+    def wait_for(self, node: str, **wanted: Any) -> dict[str, Any]:
+        """Node state once all of `wanted` is so. The server learns of a death by itself, so this asks again until then."""
+        end_s = time.monotonic() + DEADLINE_S
+        while time.monotonic() < end_s:
+            state = self.node(node)
+            if all(state[name] == value for name, value in wanted.items()):
+                return state
+        raise AssertionError(f"wanted {wanted}, got {state}")
+
+    def close(self) -> None:
+        for program in self.programs:
+            program.close()
+        self._file.close()
+        self._socket.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+        assert self.process.wait(DEADLINE_S) == 0
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path, "lamp:lamp", "bin:bin")
+    with contextlib.closing(made):
+        yield made
+
+
+DIM_AND_HANG = """
+import machine
+lamp = machine.PWM(machine.Pin(25), freq=1000, duty_u16=65535)
+relay = machine.Pin(26, machine.Pin.OUT, value=0)
+rtc = machine.RTC()
+print(machine.reset_cause(), rtc.memory())
+rtc.memory(b"kept" * 100)
+lamp.duty_u16(19661)
+print("dimmed")
+while True:
+    relay.value(0)
+"""
+
+
+def test_killed_program_leaves_a_burning_lamp_and_its_rtc_memory(bench: Bench) -> None:
+    """kill -9 in the middle of a flood of exchanges, again and again: pins released, memory kept, the next start clean."""
+    for start in range(5):
+        program = bench.run("lamp", DIM_AND_HANG)
+        assert program.line() == (f"2 {b'kept' * 100!r}" if start else "1 b''")
+        assert program.line() == "dimmed"
+        assert bench.node("lamp")["lamp"]["level_permille"] == 300
+        program.kill()
+        state = bench.wait_for("lamp", running=False)
+        assert state["lamp"]["level_permille"] == 1000
+        assert state["lamp"]["lit"]
+    log = bench.order(op="lamp_log", node="lamp")["log"]
+    assert [(level, cause) for _, level, cause in log[:3]] == [(1000, "start"), (300, "pwm"), (1000, "released")]
+    assert bench.order(op="power_cut", node="lamp")["ok"]
+    assert bench.run("lamp", DIM_AND_HANG).line() == "1 b''"
+
+
+def test_half_a_request_of_a_killed_program_is_void(bench: Bench) -> None:
+    """A writer cut anywhere in a line: `pwm 25 1000 6` of `65535` must not dim the lamp, and the next program is understood."""
+    request = b"\x18\nhello 00 0\npwm 25 1000 65535\n"
+    for cut in range(len(request)):
+        with open(bench.folder / "lamp" / "request", "wb", buffering=0) as fifo:
+            fifo.write(request[:cut])
+    program = bench.run("lamp", "import machine\nprint(machine.Pin(4).value())")
+    assert program.line() == "0"
+    assert program.wait() == 0
+    assert bench.wait_for("lamp", running=False)["lamp"]["min_level_permille"] == 1000
+
+
+def test_successor_starting_before_the_death_is_noticed(bench: Bench) -> None:
+    """Half a line and an unread answer of the predecessor are skipped even when its hang-up was never seen."""
+    with open(bench.folder / "lamp" / "request", "wb", buffering=0) as fifo:
+        fifo.write(b"\x18\nhello 11 0\npin 4 get\npwm 25 1000 6")
+        program = bench.run("lamp", "import machine\nprint(machine.Pin(5).value(), machine.reset_cause())")
+        assert program.line() == "0 2"
+        assert program.wait() == 0
+    assert bench.node("lamp")["lamp"]["min_level_permille"] == 1000
+
+
+def test_unfed_watchdog_kills_and_the_next_start_knows(bench: Bench) -> None:
+    """Fed it lives past its time; then SIGKILL, counted, lamp bright, WDT_RESET."""
+    program = bench.run(
+        "lamp",
+        "import machine, time\n"
+        "lamp = machine.PWM(25, duty_u16=0)\n"
+        "dog = machine.WDT(timeout=300)\n"
+        "for _ in range(10):\n"
+        "    time.sleep_ms(60)\n"
+        "    dog.feed()\n"
+        "print('fed')\n"
+        "time.sleep(60)\n",
+    )
+    assert program.line() == "fed"
+    assert program.wait() == -signal.SIGKILL
+    state = bench.wait_for("lamp", running=False)
+    assert state["watchdog_kills"] == 1
+    assert state["lamp"]["level_permille"] == 1000
+    assert bench.run("lamp", "import machine\nprint(machine.reset_cause())").line() == "3"
+
+
+def test_reset_ends_with_99_and_frees_the_pins(bench: Bench) -> None:
+    """Who starts the program knows by 99 that it shall start it again."""
+    program = bench.run("lamp", "import machine\nlamp = machine.PWM(25, duty_u16=0)\nmachine.reset()\n")
+    assert program.wait() == 99
+    state = bench.wait_for("lamp", running=False)
+    assert (state["resets"], state["lamp"]["level_permille"]) == (1, 1000)
+
+
+EVERYTHING = """
+import machine, time
+i2c = machine.I2C(0, scl=machine.Pin(22), sda=machine.Pin(21), freq=100000)
+print(i2c.scan())
+print(i2c.readfrom_mem(0x18, 0x0F, 1), i2c.writevto(0x18, [b"\\x20", b"\\x57"]))
+buffer = bytearray(1)
+i2c.readfrom_mem_into(0x18, 0x20, buffer)
+print(buffer)
+i2c.writeto(0x44, b"\\xfd")
+try:
+    i2c.readfrom(0x44, 6)
+except OSError as error:
+    print(error.errno)
+time.sleep_ms(10)
+answer = bytearray(6)
+i2c.readfrom_into(0x44, answer)
+print(len(answer))
+try:
+    i2c.readfrom(0x55, 1)
+except OSError as error:
+    print(error.errno)
+uart = machine.UART(2, 9600, tx=33, rx=32)
+while uart.any() < 4:
+    time.sleep_ms(5)
+frame = uart.read(4)
+print(frame[0], (0xFF + frame[1] + frame[2]) & 0xFF == frame[3], uart.read(300) is None)
+uart.write("ignored by this sensor")
+spi = machine.SPI(1, 1000000)
+read = bytearray(2)
+spi.write_readinto(b"ab", read)
+print(read, spi.read(1))
+adc = machine.ADC(machine.Pin(34), atten=machine.ADC.ATTN_11DB)
+print(adc.read_uv() > 1000000, 0 < adc.read_u16() <= 65535)
+pin = machine.Pin(4, machine.Pin.OUT, value=1)
+pin.toggle()
+print(pin(), len(machine.unique_id()))
+rtc = machine.RTC()
+print(rtc.datetime()[:3])
+rtc.datetime((2026, 2, 28, 0, 23, 59, 59, 0))
+print(rtc.datetime()[:4])
+pwm = machine.PWM(machine.Pin(25))
+print(pwm.freq(), pwm.duty_u16())
+pwm.duty_ns(50000)
+print(pwm.duty_u16(), pwm.duty_ns())
+"""
+
+
+def test_every_bus_from_a_real_program(bench: Bench) -> None:
+    """Each class of the module against its model, errors as the ESP32 gives them."""
+    program = bench.run("bin", EVERYTHING)
+    lines = [program.line() for _ in range(14)]
+    assert lines == [
+        "[24, 68]",
+        "b'3' 2",
+        "bytearray(b'W')",
+        "19",
+        "6",
+        "19",
+        "255 True True",
+        "bytearray(b'\\xff\\xff') b'\\xff'",
+        "True True",
+        "0 6",
+        "(2000, 1, 1)",
+        "(2026, 2, 28, 5)",
+        "5000 32768",
+        "16383 49997",
+    ]
+    assert program.wait() == 0
+
+
+def test_control_says_what_is_wrong(bench: Bench) -> None:
+    """Orders that cannot be done are answered with a reason; the server goes on."""
+    for order in ({"op": "no"}, {"op": "fault", "node": "lamp", "fault": "no_echo"}, {"op": "state", "node": "x"}, {}):
+        answer = bench.order(**order)
+        assert not answer["ok"]
+        assert answer["error"]
+    assert not bench.order(op="lamp_log", node="bin")["ok"]
+    assert not bench.order(op="set", what="moon", value=1)["ok"]
+    assert bench.order(op="set", what="temperature_c", value=-5)["ok"]
+    assert bench.order(op="set", node="bin", what="waste_mm", value=850)["ok"]
+    assert bench.order(op="fault", node="bin", fault="fire", value=60)["ok"]
+    assert bench.order(op="time_factor", value=3600)["ok"]
+    state = bench.node("bin")
+    assert state["bin"]["fill_permille"] == 1000
+    assert state["temperature_c"] == -5 + 2 + 60
+    assert bench.order(op="clear", node="bin")["ok"]
+    assert bench.node("bin")["faults"] == {}
+    assert bench.order(op="kill", node="bin") | {"now_s": 0} == {"ok": True, "now_s": 0, "killed": False}
+
+
+ECHO = """
+import asyncio, machine, sys
+uart = machine.UART(1, 115200)
+ticks = 0
+async def count():
+    global ticks
+    while True:
+        ticks += 1
+        await asyncio.sleep_ms(5)
+async def main():
+    reader, writer = asyncio.StreamReader(uart), asyncio.StreamWriter(uart, {})
+    asyncio.create_task(count())
+    writer.write(b"hello\\n")
+    await writer.drain()
+    while True:
+        line = await reader.readline()
+        if line == b"flood\\n":
+            before = ticks
+            for _ in range(300):
+                writer.write(bytes(1000))
+                await writer.drain()
+            line = b"survived\\n"
+            print("flooded", uart.write(bytes(1000)))
+            await reader.readexactly(1)
+        writer.write(b"<" + line)
+        await writer.drain()
+asyncio.run(main())
+"""
+
+
+class Line:
+    """A pty reached through a link, as a cable that can be pulled and put back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fd = -1
+        self._far_end = -1  # kept open: a pty whose far end nobody has opened yet reads as an error
+
+    def plug(self) -> None:
+        self.fd, self._far_end = pty.openpty()
+        tty.setraw(self._far_end)
+        fresh = self.path.with_suffix(".new")
+        fresh.symlink_to(os.ttyname(self._far_end))
+        fresh.rename(self.path)
+
+    def unplug(self) -> None:
+        self.path.unlink()
+        self.close()
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self._far_end)
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    made = Line(tmp_path / "line")
+    made.plug()
+    with contextlib.closing(made):
+        yield made
+
+
+@pytest.fixture
+def echo(line: Line) -> Iterator[Program]:
+    program = Program(ECHO, BENCH_LINE=str(line.path))
+    with contextlib.closing(program):
+        yield program
+
+
+def test_protocol_line_works_with_asyncio_streams(line: Line, echo: Program) -> None:
+    """Octets of every value, both ways, whatever the tty would like to do with them."""
+    receive(line.fd, b"hello\n")
+    data = bytes(octet for octet in range(256) if octet != 10) + b"\n"
+    os.write(line.fd, data)
+    assert receive(line.fd, data) == b"<" + data
+
+
+def test_cable_pulled_and_put_back(line: Line, echo: Program) -> None:
+    """The program lives through it and talks again on the new line, three times over."""
+    receive(line.fd, b"hello\n")
+    for number in range(3):
+        line.unplug()
+        line.plug()
+        end_s = time.monotonic() + DEADLINE_S
+        while True:  # what is sent before the program has found the new line is lost, as on a real cable
+            with contextlib.suppress(AssertionError):
+                os.write(line.fd, b"again%d\n" % number)
+                if select.select([line.fd], [], [], 0.2)[0]:
+                    break
+            assert time.monotonic() < end_s
+        receive(line.fd, b"<again%d\n" % number)
+    assert echo.process.poll() is None
+
+
+def test_nobody_listening_does_not_stop_the_program(line: Line, echo: Program) -> None:
+    """300 kB into a line that nobody empties: lost, as on a wire, and the program goes on."""
+    receive(line.fd, b"hello\n")
+    os.write(line.fd, b"flood\n")
+    assert echo.line() == "flooded 1000"
+    while select.select([line.fd], [], [], 0)[0]:
+        os.read(line.fd, 65536)
+    os.write(line.fd, b"x")
+    receive(line.fd, b"<survived\n")
+
+
+def test_program_without_a_bench_gets_an_error_not_a_hang() -> None:
+    """No BENCH_EXCHANGE: OSError from the first use of hardware."""
+    environment = {"BENCH_EXCHANGE": ""}
+    program = Program("import machine\ntry:\n machine.Pin(1, machine.Pin.OUT)\nexcept OSError as e:\n print(e.errno)", **environment)
+    with contextlib.closing(program):
+        assert program.line() == "19"
+
+
+def test_bench_gone_is_an_error_not_a_hang(bench: Bench) -> None:
+    """The server dies under a running program: OSError(EIO)."""
+    program = bench.run(
+        "lamp",
+        "import machine, sys\np = machine.Pin(4, machine.Pin.OUT)\nprint('up')\n"
+        "try:\n while True:\n  p.value()\nexcept OSError as e:\n print('gone', e.errno)\n",
+    )
+    assert program.line() == "up"
+    assert bench.order(op="stop")["ok"]
+    assert program.line() in ("gone 5", "gone 32")
+    assert bench.process.wait(DEADLINE_S) == 0
