@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lamppost_gateway import outbox_salvage
-from lamppost_gateway.errors import OutboxCorrupt, OutboxError, OutboxFull
+from lamppost_gateway.errors import OutboxCorrupt, OutboxError, OutboxFull, OutboxNewer
 from lamppost_gateway.migrations import Connection, migrate
 from lamppost_gateway.outbox_budget import BudgetTable
 from lamppost_gateway.outbox_frames import FrameTable
@@ -24,7 +24,7 @@ from lamppost_gateway.outbox_ledger import LedgerTable
 from lamppost_gateway.outbox_orders import OrderTable
 from lamppost_gateway.outbox_rows import NewFrame, OutboxCounts, Reject
 
-_QUICK_CHECK_BYTES = 32 << 20  # a larger file would delay the start; damage in it is met when its page is read
+_CHECK_BYTES = 32 << 20  # a larger file would delay the start; damage in it is met when its page is read
 _BUSY_S = 2.0  # an operator's sqlite3 shell may hold a read lock for a moment
 
 Job = Callable[[], Any]
@@ -61,6 +61,8 @@ def translated() -> Iterator[None]:
     """Turn SQLite's errors into ours."""
     try:
         yield
+    except UnicodeDecodeError as error:  # a torn name in the schema, or in SQLite's message about it
+        raise OutboxCorrupt("text is not text") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         name = getattr(error, "sqlite_errorname", type(error).__name__)
@@ -111,21 +113,27 @@ class Outbox(FrameTable, OrderTable, LedgerTable, BudgetTable):
             self.quarantine()
 
     def _open(self) -> None:
-        is_small = self.path.exists() and self.path.stat().st_size <= _QUICK_CHECK_BYTES
+        is_small = self.path.exists() and self.path.stat().st_size <= _CHECK_BYTES
         with translated():
             self._connection = self._connector(self.path)
         try:
             with translated():
                 if is_small:
-                    self._quick_check()
+                    self._check_integrity()
                 migrate(self._connection)
                 self._load()
+        except (OutboxFull, OutboxNewer):
+            self._connection.close()
+            raise
+        except OutboxError as error:  # whatever else fails now fails for what is in the file
+            self._connection.close()
+            raise OutboxCorrupt(str(error)) from error
         except BaseException:
             self._connection.close()
             raise
 
-    def _quick_check(self) -> None:
-        for row in self._connection.execute("PRAGMA quick_check(1)"):
+    def _check_integrity(self) -> None:
+        for row in self._connection.execute("PRAGMA integrity_check(1)"):
             if row[0] != "ok":
                 raise OutboxCorrupt(str(row[0]))
 

@@ -23,6 +23,7 @@ from lamppost_gateway.outbox_rows import NodeState, pack, unpack
 _KEEP_FILES = 3  # torn files kept for an expert; older ones go, or a failing disk would fill itself
 _PAGE_ROWS = 100
 _WINDOW_FULL = (1 << REPLAY_WINDOW) - 1
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)  # text torn apart is met when Python decodes it
 _COPIED = ("frame", "order_queue", "order_event", "reject", "loss", "resend")
 
 
@@ -69,10 +70,10 @@ def carry_over(broken: Path, target: _Target, now_ms: int) -> int:
         derived: dict[tuple[int, int], tuple[int, ReceiveWindow]] = {}
         for table in _COPIED:
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-            insert = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+            insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
             hole = [0]
             for row in _readable(source, table, columns, hole):
-                with contextlib.suppress(sqlite3.IntegrityError):
+                with contextlib.suppress(sqlite3.IntegrityError, sqlite3.DataError):
                     connection.execute(insert, row)
                     if table == "frame":
                         frames += 1
@@ -105,7 +106,7 @@ def _read_states(source: sqlite3.Connection) -> Iterator[NodeState]:
                 yield NodeState(int(row[0]), int(row[1]), int(row[2]), unpack(row[3]), int(row[4]), unpack(row[5]))
             except (TypeError, ValueError):
                 continue
-    except sqlite3.Error:
+    except _UNREADABLE:
         return
 
 
@@ -123,7 +124,7 @@ def _readable(source: sqlite3.Connection, table: str, columns: list[str], hole: 
                 yield row
             if count < _PAGE_ROWS:
                 return
-    except sqlite3.Error:
+    except _UNREADABLE:
         pass
     end = 1 << 62
     try:
@@ -139,7 +140,7 @@ def _readable(source: sqlite3.Connection, table: str, columns: list[str], hole: 
                 yield row
             if count < _PAGE_ROWS:
                 break
-    except sqlite3.Error:
+    except _UNREADABLE:
         pass
     if end < 1 << 62:
         hole[0] = max(0, end - position - 1)

@@ -1,6 +1,7 @@
 """Schema 1: frames until delivered and kept, each node's windows, orders, refusals, losses.
 
-All times are unix milliseconds. Bitmaps are big-endian blobs, since a 64-bit one does not fit SQLite's signed integer.
+All times are unix milliseconds. STRICT, so that a torn row of the wrong type is never carried
+over. Bitmaps are big-endian blobs, since a 64-bit one does not fit SQLite's signed integer.
 """
 
 STATEMENTS: tuple[str, ...] = (
@@ -20,7 +21,7 @@ STATEMENTS: tuple[str, ...] = (
         alarm INTEGER NOT NULL,
         data BLOB NOT NULL,
         published_at_ms INTEGER
-    )""",
+    ) STRICT""",
     "CREATE INDEX frame_unpublished ON frame (late, id) WHERE published_at_ms IS NULL",
     """CREATE TABLE node_state (
         node INTEGER NOT NULL,
@@ -30,7 +31,7 @@ STATEMENTS: tuple[str, ...] = (
         n_highest INTEGER NOT NULL,
         n_bitmap BLOB NOT NULL,
         PRIMARY KEY (node, epoch)
-    ) WITHOUT ROWID""",
+    ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE resend (
         id INTEGER PRIMARY KEY,
         node INTEGER NOT NULL,
@@ -39,7 +40,7 @@ STATEMENTS: tuple[str, ...] = (
         last_n INTEGER NOT NULL,
         until_ms INTEGER NOT NULL,
         taken BLOB NOT NULL
-    )""",
+    ) STRICT""",
     """CREATE TABLE reject (
         id INTEGER PRIMARY KEY,
         reason TEXT NOT NULL,
@@ -47,7 +48,7 @@ STATEMENTS: tuple[str, ...] = (
         link TEXT NOT NULL,
         at_ms INTEGER NOT NULL,
         data BLOB NOT NULL
-    )""",
+    ) STRICT""",
     """CREATE TABLE loss (
         id INTEGER PRIMARY KEY,
         node INTEGER NOT NULL,
@@ -58,7 +59,7 @@ STATEMENTS: tuple[str, ...] = (
         reason TEXT NOT NULL,
         at_ms INTEGER NOT NULL,
         published INTEGER NOT NULL DEFAULT 0
-    )""",
+    ) STRICT""",
     """CREATE TABLE order_queue (
         order_id INTEGER PRIMARY KEY,
         node INTEGER NOT NULL,
@@ -71,7 +72,7 @@ STATEMENTS: tuple[str, ...] = (
         at_ms INTEGER NOT NULL,
         attempts INTEGER NOT NULL DEFAULT 0,
         sent_at_ms INTEGER NOT NULL DEFAULT 0
-    )""",
+    ) STRICT""",
     """CREATE TABLE order_event (
         id INTEGER PRIMARY KEY,
         order_id INTEGER NOT NULL,
@@ -80,8 +81,8 @@ STATEMENTS: tuple[str, ...] = (
         at_ms INTEGER NOT NULL,
         evidence TEXT NOT NULL,
         published INTEGER NOT NULL DEFAULT 0
-    )""",
+    ) STRICT""",
     "CREATE INDEX order_event_unpublished ON order_event (id) WHERE published = 0",
     "CREATE INDEX loss_unpublished ON loss (id) WHERE published = 0",
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
