@@ -54,6 +54,7 @@ class FakeUart:
         return count
 
     def write(self, data: bytes) -> int:
+        self._arrive()  # what came before the question lies before its answer
         self.written.append(bytes(data))
         if self.answer is not None:
             self.waiting += self.answer(bytes(data))
