@@ -21,7 +21,7 @@ from lamppost_tools.authority_settings import (
 )
 from lamppost_tools.counters import CounterFile
 from lamppost_tools.durable import append_line, read_json, write_json
-from lamppost_tools.errors import RefusedError
+from lamppost_tools.errors import RefusedError, ToolError
 from lamppost_tools.key_file import load_key, read_passphrase
 from lamppost_tools.order_rules import (
     OrderRequest,
@@ -70,8 +70,9 @@ class Authority:
             signed = self._sign_order(request)
         except RequestRefusedError as error:
             return {"request_id": request_id, "error": error.detail, "reason": error.reason}, None
-        except RefusedError as error:
-            return {"request_id": request_id, "error": error.what, "reason": "authority"}, None
+        except (ToolError, OSError) as error:
+            # the counter, the log or the registry cannot be used: nothing was signed that anybody will see
+            return {"request_id": request_id, "error": str(error), "reason": "authority_fault"}, None
         response = {key: signed[key] for key in ("request_id", "order_id", "node", "verb", "target", "not_before", "not_after")}
         self._remember(request.request_id, response)
         public = {key: signed[key] for key in ("order_id", "node", "epoch", "not_before", "not_after", "verb", "frame")}
@@ -88,7 +89,7 @@ class Authority:
             name = str(hello["node"])
             nonce = bytes.fromhex(hello["nonce"]) if hello.get("nonce") else None
             entry = self._registry.nodes().get(name)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, ToolError):
             return None
         if nonce is None or len(nonce) != beacons.NONCE_BYTES or entry is None or entry.get("revoked"):
             return None

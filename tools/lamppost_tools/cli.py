@@ -30,9 +30,7 @@ def _frame() -> None:
     """Look into frames."""
 
 
-@frame_app.command(
-    "decode", epilog="Example: lamppost-gateway rejects --json | head -1 | lamppost frame decode - --registry registry.json"
-)
+@frame_app.command("decode", epilog="Example: lamppost-gateway rejects --json | head -1 | lamppost frame decode - --registry registry.json")
 def frame_decode(
     given: Annotated[str, typer.Argument(metavar="HEX|-|FILE", help="hex text, - for standard input, or a file")],
     registry: Annotated[Path | None, typer.Option(help="registry.json: checks nodes' signatures")] = None,

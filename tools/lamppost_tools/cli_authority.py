@@ -21,9 +21,7 @@ app = typer.Typer(no_args_is_help=True, help="The city's signer: the only holder
 def init(
     state: Annotated[Path, typer.Option(help="the authority's own folder, never on a gateway; made with mode 0700")],
     network: Annotated[str | None, typer.Option(help="network id, 8 hex digits; left out: a random one")] = None,
-    registry: Annotated[Path, typer.Option(help="registry.json; relative paths start at --state")] = Path(
-        "../gateway/registry.json"
-    ),
+    registry: Annotated[Path, typer.Option(help="registry.json; relative paths start at --state")] = Path("../gateway/registry.json"),
     passphrase_file: Annotated[Path | None, typer.Option(help="encrypts the key; the file must have mode 0600")] = None,
     broker_host: Annotated[str, typer.Option(help="the city's MQTT broker")] = "127.0.0.1",
     broker_port: Annotated[int, typer.Option(help="its port", min=1, max=65535)] = 1883,
@@ -39,9 +37,7 @@ def init(
         terminal.print_json({**document, "public_file": str(state / PUBLIC_NAME)})
         return
     terminal.print_words({**document, "public_file": str(state / PUBLIC_NAME)})
-    terminal.out.print(
-        f"next: lamppost node enrol --authority-key {state / PUBLIC_NAME} ... ; lamppost authority run --state {state}"
-    )
+    terminal.out.print(f"next: lamppost node enrol --authority-key {state / PUBLIC_NAME} ... ; lamppost authority run --state {state}")
 
 
 @app.command(epilog="Example: lamppost authority run --state /srv/lamppost/authority")

@@ -68,9 +68,7 @@ class FolderLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._descriptor)
-            raise RefusedError(
-                f"another authority is using {self._path.parent}", "stop it first; one signer per state folder"
-            ) from None
+            raise RefusedError(f"another authority is using {self._path.parent}", "stop it first; one signer per state folder") from None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from amqtt.broker import Broker
-from amqtt.plugins.base import BaseAuthPlugin
+from amqtt.broker import Broker  # type: ignore[import-untyped]
+from amqtt.plugins.base import BaseAuthPlugin  # type: ignore[import-untyped]
 
 
 class FirstClientPlugin(BaseAuthPlugin):  # type: ignore[misc]

@@ -33,9 +33,7 @@ class KeySource:
     first boot's keys, hence nothing is ever made on a node and every draw is compared with all earlier ones of this run.
     """
 
-    def __init__(
-        self, draw: Callable[[int], bytes] = secrets.token_bytes, private: Callable[[], bytes] = generate_private_key
-    ) -> None:
+    def __init__(self, draw: Callable[[int], bytes] = secrets.token_bytes, private: Callable[[], bytes] = generate_private_key) -> None:
         self._draw = draw
         self._private = private
         self._seen: set[bytes] = set()
@@ -50,9 +48,7 @@ class KeySource:
 
     def _checked(self, key: bytes) -> bytes:
         if len(key) != _KEY_BYTES or len(set(key)) < 8 or key in self._seen:
-            raise RefusedError(
-                "the random generator gave a repeated or degenerate key", "make no keys on this machine; tell its keeper"
-            )
+            raise RefusedError("the random generator gave a repeated or degenerate key", "make no keys on this machine; tell its keeper")
         self._seen.add(key)
         return key
 

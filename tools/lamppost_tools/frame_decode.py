@@ -155,9 +155,7 @@ def _check_authority(message: Any, direction: int, ring: KeyRing) -> dict[str, A
             continue
         meant = "everybody" if node == 0 else f"node {node:08x}, epoch {epoch}"
         return {"verdict": "valid", "meant_for": meant, "network": f"{ring.network:08x}"}
-    return _refusal_only(
-        "bad_signature", f"not signed by this authority for any of the {len(ring.nodes)} known node(s) in their epoch"
-    )
+    return _refusal_only("bad_signature", f"not signed by this authority for any of the {len(ring.nodes)} known node(s) in their epoch")
 
 
 def _acknowledgement(message: Any, ring: KeyRing) -> dict[str, Any]:

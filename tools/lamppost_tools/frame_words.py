@@ -79,9 +79,9 @@ def value_in_words(profile: str, column: profiles.Column, value: int | None) -> 
         words["note"] = "outside the column's range"
     names = _WORDS.get((profile, column.name))
     if column.unit == "enum" and names is not None:
-        words["means"] = _name(names, value)
+        words["word"] = _name(names, value)
     elif column.unit == "bits" and names is not None and value >= 0:
-        words["means"] = [
+        words["words"] = [
             names[bit] if bit < len(names) else f"bit {bit}" for bit in range(min(64, value.bit_length())) if value >> bit & 1
         ]
     return words

@@ -78,9 +78,7 @@ def _encrypt(plain: bytes, passphrase: bytes) -> bytes:
     padder = PKCS7(128).padder()
     encryptor = Cipher(algorithms.AES(derived), modes.CBC(vector)).encryptor()
     sealed = encryptor.update(padder.update(plain) + padder.finalize()) + encryptor.finalize()
-    scrypt_parameters = _sequence(
-        _der(0x04, salt), _integer(_SCRYPT_N), _integer(_SCRYPT_R), _integer(_SCRYPT_P), _integer(_KEY_BYTES)
-    )
+    scrypt_parameters = _sequence(_der(0x04, salt), _integer(_SCRYPT_N), _integer(_SCRYPT_R), _integer(_SCRYPT_P), _integer(_KEY_BYTES))
     key_derivation = _sequence(_der(0x06, _OID_SCRYPT), scrypt_parameters)
     encryption = _sequence(_der(0x06, _OID_AES256_CBC), _der(0x04, vector))
     algorithm = _sequence(_der(0x06, _OID_PBES2), _sequence(key_derivation, encryption))

@@ -16,7 +16,10 @@ from lamppost_tools.errors import MissingError, UsageError
 FIXTURE_KINDS = ("lamp", "bin", "air")
 _DST_RULES = ("none", "eu", "us")
 _MICRODEGREES = 1_000_000
-_INTEGER_KEYS = ("utc_offset_s", "report_s")
+#: The node's own keys besides place, clock rule and fixtures; the node checks their ranges.
+_INTEGER_KEYS = (
+    "utc_offset_s", "report_s", "health_s", "hello_s", "beacon_s", "spool_bytes", "frame_records", "drift_ppm",
+)  # fmt: skip
 _MAX_INSTANCE = 15
 _ADVICE = "see `lamppost node enrol --help` for an example"
 

@@ -124,9 +124,7 @@ async def _follow(
         last = document
         show(document)
         if document.get("state") in FAILED_STATES:
-            raise RefusedError(
-                f"order {order_id} ended {document['state']}", "the evidence above says why; the lamp keeps its safe level"
-            )
+            raise RefusedError(f"order {order_id} ended {document['state']}", "the evidence above says why; the lamp keeps its safe level")
         return document.get("state") in DONE_STATES[verb]
 
     for document in early:

@@ -140,9 +140,7 @@ def _arguments(request: OrderRequest, limits: LimitSettings) -> tuple[list[Any],
             raise RequestRefusedError("bad_request", "level_percent: needed, 0 to 100")
         is_dark = request.level_percent < limits.dark_below_percent
         if is_dark and request.not_after is None and request.lease_s is None:
-            raise RequestRefusedError(
-                "dark_without_end", f"below {limits.dark_below_percent} % an explicit lease_s or not_after is needed"
-            )
+            raise RequestRefusedError("dark_without_end", f"below {limits.dark_below_percent} % an explicit lease_s or not_after is needed")
         return [request.level_percent, request.ramp_s], is_dark
     if request.verb == "cancel":
         if request.order_id is None:

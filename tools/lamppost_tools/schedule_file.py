@@ -66,8 +66,7 @@ def schedule_in_words(value: list[Any]) -> dict[str, Any]:
             for rule in value[2]
         ],
         "exceptions": [
-            {"first": _date_in_words(rule[0]), "last": _date_in_words(rule[1]), "steps": _steps_in_words(rule[2:])}
-            for rule in value[3]
+            {"first": _date_in_words(rule[0]), "last": _date_in_words(rule[1]), "steps": _steps_in_words(rule[2:])} for rule in value[3]
         ],
     }
 

@@ -54,9 +54,10 @@ def measured(item: dict[str, Any]) -> str:
     value = item["value"]
     if value is None:
         return "no value"
-    means = item.get("means")
-    if means is not None:
-        text = (", ".join(means) or "none") if isinstance(means, list) else str(means)
+    if "word" in item:
+        text = str(item["word"])
+    elif "words" in item:
+        text = ", ".join(item["words"]) or "none"
     else:
         text = f"{value} {'' if item['unit'] == '1' else item['unit']}".rstrip()
     return f"{text} ({item['note']})" if "note" in item else text

@@ -122,7 +122,7 @@ def test_revoke_keeps_history_and_drops_the_hop_key(city):
 def test_wide_open_hop_keys_are_refused(city):
     """Hop keys that others could read stop the enrolment."""
     city.registry.hop_keys_path.chmod(0o644)
-    with pytest.raises(RefusedError, match="chmod 600|can be reached"):
+    with pytest.raises(RefusedError, match="can be reached"):
         city.enrol(0xA003, ["lamp"])
     assert "0000a003" not in city.registry.nodes()
 

