@@ -18,9 +18,7 @@ TYPICAL = [
     [[20261231, 20270101, [1, 0, 100], [2, 0, 0]], [1224, 106, [1, -15, 100], [2, 15, 0]]],
 ]
 
-minutes = st.one_of(
-    st.tuples(st.just(0), st.integers(0, 1439)), st.tuples(st.sampled_from([1, 2]), st.integers(-240, 240))
-)
+minutes = st.one_of(st.tuples(st.just(0), st.integers(0, 1439)), st.tuples(st.sampled_from([1, 2]), st.integers(-240, 240)))
 steps = st.builds(lambda when, level: [when[0], when[1], level], minutes, st.integers(0, 100))
 rule_steps = st.lists(steps, min_size=1, max_size=6)
 week_rules = st.builds(lambda mask, rule: [mask, *rule], st.integers(1, 127), rule_steps)

@@ -81,7 +81,7 @@ class ADE7953:
         apparent_dw = voltage_dv * current_ma // 1000
         if voltage_dv > _MAX_VOLTAGE_DV or power_dw > apparent_dw + apparent_dw // 10 + 20:
             raise SensorFault("implausible")
-        permille = min(1000, abs(power_factor) * 1000 // _UNITY_POWER_FACTOR)
+        permille = min(1000, _divide(abs(power_factor) * 1000, _UNITY_POWER_FACTOR))
         return Electrical(voltage_dv, current_ma, max(0, power_dw), permille, self.energy_wh)
 
     def read_frequency_mhz(self) -> int:
