@@ -12,6 +12,7 @@ from typing import Any
 from lamppost_protocol import beacons, frames, orders
 from lamppost_protocol.es256_host import HostSigner, generate_private_key, public_key
 
+from lamppost_tools.authority_key import load_key, read_passphrase
 from lamppost_tools.authority_settings import (
     COUNTERS_NAME,
     KEY_NAME,
@@ -22,7 +23,6 @@ from lamppost_tools.authority_settings import (
 from lamppost_tools.counters import CounterFile
 from lamppost_tools.durable import append_line, read_json, write_json
 from lamppost_tools.errors import RefusedError, ToolError
-from lamppost_tools.key_file import load_key, read_passphrase
 from lamppost_tools.order_rules import (
     OrderRequest,
     RecentOrders,

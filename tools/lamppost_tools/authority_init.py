@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from lamppost_tools.authority import new_private_key, write_public
+from lamppost_tools.authority_key import read_passphrase, save_key
 from lamppost_tools.authority_settings import COUNTERS_NAME, KEY_NAME, PUBLIC_NAME, SETTINGS_NAME, settings_text
 from lamppost_tools.broker import BrokerSettings
 from lamppost_tools.counters import CounterFile
 from lamppost_tools.durable import write_file
-from lamppost_tools.key_file import read_passphrase, save_key
 
 
 def init_authority(

@@ -9,10 +9,8 @@ import json
 import logging
 from typing import Any
 
-import aiomqtt
-
 from lamppost_tools.authority import Authority
-from lamppost_tools.broker import BrokerSettings, Topics, connect
+from lamppost_tools.broker import BrokerLostError, BrokerSettings, Client, Topics, connect
 from lamppost_tools.errors import MissingError
 
 _log = logging.getLogger("lamppost.authority")
@@ -40,7 +38,7 @@ class AuthorityService:
                     _log.info("connected broker=%s:%d", self._broker.host, self._broker.port)
                     backoff_s, is_warned = _BACKOFF_FIRST_S, False
                     await self._serve(client, stop)
-            except (MissingError, aiomqtt.MqttError) as error:
+            except (MissingError, BrokerLostError) as error:
                 if not is_warned:
                     _log.warning("broker lost error=%s", error)
                     is_warned = True
@@ -49,7 +47,7 @@ class AuthorityService:
                 except TimeoutError:
                     backoff_s = min(backoff_s * 2, _BACKOFF_LONGEST_S)
 
-    async def _serve(self, client: aiomqtt.Client, stop: asyncio.Event) -> None:
+    async def _serve(self, client: Client, stop: asyncio.Event) -> None:
         await client.subscribe([(self._topics.order_request, _QOS), (self._topics.hellos, _QOS)])
         tasks = [
             asyncio.create_task(self._run_messages(client), name="messages"),
@@ -65,7 +63,7 @@ class AuthorityService:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run_messages(self, client: aiomqtt.Client) -> None:
+    async def _run_messages(self, client: Client) -> None:
         async for message in client.messages:
             payload = message.payload if isinstance(message.payload, bytes) else b""
             if len(payload) > _MAX_REQUEST_BYTES:
@@ -77,12 +75,12 @@ class AuthorityService:
             else:
                 await self._answer_hello(client, payload)
 
-    async def _run_beacons(self, client: aiomqtt.Client) -> None:
+    async def _run_beacons(self, client: Client) -> None:
         while True:
             await self._publish(client, self._topics.beacon_signed, self._authority.beacon_for_all())
             await asyncio.sleep(self._beacon_interval_s)
 
-    async def _answer_request(self, client: aiomqtt.Client, payload: bytes) -> None:
+    async def _answer_request(self, client: Client, payload: bytes) -> None:
         response, signed = await asyncio.to_thread(self._authority.answer_request, payload)
         if signed is not None:
             await self._publish(client, self._topics.order_signed, signed)
@@ -91,11 +89,11 @@ class AuthorityService:
             _log.warning("refused request reason=%s", response["reason"])
         await self._publish(client, self._topics.order_response, response)
 
-    async def _answer_hello(self, client: aiomqtt.Client, payload: bytes) -> None:
+    async def _answer_hello(self, client: Client, payload: bytes) -> None:
         beacon = await asyncio.to_thread(self._authority.answer_hello, payload)
         if beacon is not None:
             await self._publish(client, self._topics.beacon_signed, beacon)
             _log.info("beacon node=%s unix=%d", beacon["node"], beacon["unix"])
 
-    async def _publish(self, client: aiomqtt.Client, topic: str, document: dict[str, Any]) -> None:
+    async def _publish(self, client: Client, topic: str, document: dict[str, Any]) -> None:
         await client.publish(topic, json.dumps(document, separators=(",", ":")).encode(), qos=_QOS)

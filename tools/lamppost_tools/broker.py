@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from lamppost_tools.durable import require_owner_only
 from lamppost_tools.errors import MissingError
 
+#: The library's names that other files may know: a connected client, and the error when its broker went away.
+Client = aiomqtt.Client
+BrokerLostError = aiomqtt.MqttError
+
 TOPIC_ROOT = "lamppost/v1"
 _CONNECT_DEADLINE_S = 5.0
 
@@ -49,7 +53,7 @@ class Topics:
 
 
 @asynccontextmanager
-async def connect(settings: BrokerSettings, identifier: str | None = None) -> AsyncIterator[aiomqtt.Client]:
+async def connect(settings: BrokerSettings, identifier: str | None = None) -> AsyncIterator[Client]:
     """A connected client. Raises MissingError when the broker cannot be reached or refuses the login."""
     try:
         client = aiomqtt.Client(
@@ -62,7 +66,7 @@ async def connect(settings: BrokerSettings, identifier: str | None = None) -> As
             timeout=_CONNECT_DEADLINE_S,
         )
         await client.__aenter__()
-    except (aiomqtt.MqttError, OSError) as error:
+    except (BrokerLostError, OSError) as error:
         raise MissingError(
             f"the broker at {settings.host}:{settings.port} cannot be reached: {error}",
             "check that it runs, and --broker-host / --broker-port (a running `lamppost demo` prints its port)",
@@ -72,7 +76,7 @@ async def connect(settings: BrokerSettings, identifier: str | None = None) -> As
     finally:
         try:
             await client.__aexit__(None, None, None)
-        except aiomqtt.MqttError:
+        except BrokerLostError:
             pass  # the connection was lost already; whoever uses it has seen that
 
 

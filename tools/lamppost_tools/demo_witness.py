@@ -13,10 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiomqtt
 from lamppost_protocol import cose, profiles, records
 
-from lamppost_tools.broker import BrokerSettings, Topics, connect
+from lamppost_tools.broker import BrokerLostError, BrokerSettings, Topics, connect
 from lamppost_tools.demo_street import WITNESS_ID
 from lamppost_tools.errors import MissingError
 from lamppost_tools.frame_decode import KeyRing, decode_frame
@@ -94,7 +93,7 @@ class Witness:
                         self._note_connected(True)
                         async for message in client.messages:
                             self._take(str(message.topic), message.payload if isinstance(message.payload, bytes) else b"")
-                except (MissingError, aiomqtt.MqttError):
+                except (MissingError, BrokerLostError):
                     self._note_connected(False)
                     await asyncio.sleep(_RETRY_S)
         except asyncio.CancelledError:

@@ -10,9 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import aiomqtt
-
-from lamppost_tools.broker import BrokerSettings, Topics, connect
+from lamppost_tools.broker import BrokerLostError, BrokerSettings, Client, Topics, connect
 from lamppost_tools.errors import DeadlineError, MissingError, RefusedError
 
 _QOS = 1
@@ -143,7 +141,7 @@ async def _follow(
     )
 
 
-async def _documents(client: aiomqtt.Client) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+async def _documents(client: Client) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     try:
         async for message in client.messages:
             try:
@@ -152,5 +150,5 @@ async def _documents(client: aiomqtt.Client) -> AsyncIterator[tuple[str, dict[st
                 continue
             if isinstance(document, dict):
                 yield str(message.topic), document
-    except aiomqtt.MqttError as error:
+    except BrokerLostError as error:
         raise MissingError(f"the broker went away: {error}", "an order already signed stays valid: order show") from None

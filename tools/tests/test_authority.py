@@ -9,12 +9,12 @@ from lamppost_protocol import beacons, cose, frames, kinds, orders
 from lamppost_protocol.es256_host import HostVerifier, generate_private_key
 from lamppost_tools.authority import Authority, open_authority
 from lamppost_tools.authority_init import init_authority
+from lamppost_tools.authority_key import load_key, save_key
 from lamppost_tools.authority_settings import load_settings
 from lamppost_tools.broker import BrokerSettings
 from lamppost_tools.counters import CounterFile, FolderLock
 from lamppost_tools.durable import read_json, write_json
 from lamppost_tools.errors import MissingError, RefusedError, ToolError, UsageError
-from lamppost_tools.key_file import load_key, save_key
 
 NOW_S = 1_800_000_000
 NODE = "0000a001"

@@ -29,10 +29,10 @@ HOST_ONLY = {"es256_host.py": {"cryptography"}, "interfaces.py": {"typing"}, "p2
 DOORS = {
     "machine": {"lamppost_node/board.py", "lamppost_node/health.py", "lamppost_node/clock.py"},
     "serial": {"lamppost_gateway/links/serial.py"},
-    "aiomqtt": {"lamppost_gateway/publisher.py", "lamppost_gateway/orders.py"},
+    "aiomqtt": {"lamppost_gateway/broker.py", "lamppost_tools/broker.py"},
     "sqlite3": {"lamppost_gateway/outbox.py", "lamppost_gateway/migrations.py"},
     "prometheus_client": {"lamppost_gateway/metrics.py"},
-    "cryptography": {"lamppost_protocol/es256_host.py", "lamppost_tools/keystore.py", "lamppost_tools/authority_key.py"},
+    "cryptography": {"lamppost_protocol/es256_host.py", "lamppost_tools/authority_key.py"},
 }
 FILES = [(name, path) for name, root in PACKAGES.items() for path in sorted(root.rglob("*.py"))]
 
