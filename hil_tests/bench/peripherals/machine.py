@@ -4,7 +4,8 @@ Put this file's folder first on the VM's path. It holds no model and no state th
 Environment: `BENCH_EXCHANGE`, absolute path of a folder with the FIFOs `request` and `answer` (bench.peripherals.server
 makes them); `BENCH_LINE`, absolute path of the pty behind UART 1.
 An exchange is one request line and one answer line, synchronous; bench.peripherals.cabinet documents the lines.
-Known gaps: no interrupts fire (Pin.irq and UART.irq keep the handler only), no Timer, no sleep modes.
+Only what firmware commonly uses, for heap that the models cost is heap the firmware lacks: ADC, SPI, RTC and some functions lie
+in machine_extra.py, loaded when first asked for. Known gaps: no interrupts, no Timer, no sleep modes.
 Ref: micropython-esp32-stubs 1.29, against which a test compares every signature here.
 """
 # ruff: noqa: A002 - the ESP32's argument names
@@ -16,6 +17,7 @@ import termios
 import time
 
 import vfs
+from micropython import const
 
 PWRON_RESET = 1
 HARD_RESET = 2
@@ -23,20 +25,18 @@ WDT_RESET = 3
 DEEPSLEEP_RESET = 4
 SOFT_RESET = 5
 
-_ENODEV = 19
-_EIO = 5
-_EINVAL = 22
-_POLLIN = 1
-_POLLOUT = 4
-_LOST = 8 | 16 | 32  # POLLERR, POLLHUP, POLLNVAL
-_IOCTL_FLUSH = 1
-_IOCTL_POLL = 3
-_IOCTL_GET_FILENO = 10
-_REOPEN_MS = 100
-_REMOTE_POLL_MS = 20
-_CHUNK_BYTES = 256
-_RTC_MEMORY_BYTES = 2048
-_EPOCH_2000_S = 946684800
+_ENODEV = const(19)
+_EIO = const(5)
+_EINVAL = const(22)
+_POLLIN = const(1)
+_POLLOUT = const(4)
+_LOST = const(8 | 16 | 32)  # POLLERR, POLLHUP, POLLNVAL
+_IOCTL_FLUSH = const(1)
+_IOCTL_POLL = const(3)
+_IOCTL_GET_FILENO = const(10)
+_REOPEN_MS = const(100)
+_REMOTE_POLL_MS = const(20)
+_CHUNK_BYTES = const(256)
 
 # Own file system object: the host's files stay reachable after the firmware has mounted something else at "/".
 _host = vfs.VfsPosix("/")
@@ -76,7 +76,7 @@ def _connect():
     _Exchange.greeting = "again"
 
 
-def _ask(line):
+def ask(line):
     """One exchange: the answer's data as bytes; OSError with the errno the bus gave, EIO when the bench is gone."""
     finished = False
     try:
@@ -97,44 +97,28 @@ def _ask(line):
     raise OSError(int(answer[4:-1]) if answer.startswith(b"err ") else _EIO)
 
 
-def _number(pin):
+def number(pin):
     return pin._id if isinstance(pin, Pin) else int(pin)
 
 
 def reset():
     """Restart the board: here the program ends with status 99 and whoever started it starts it again."""
     try:
-        _ask("reset")
+        ask("reset")
     finally:
         raise SystemExit(99)
 
 
 def reset_cause():
     if _Exchange.greeting == "hello":
-        _ask("nop")
+        ask("nop")
     return _Exchange.identity[0]
 
 
 def unique_id():
     if _Exchange.greeting == "hello":
-        _ask("nop")
+        ask("nop")
     return _Exchange.identity[1]
-
-
-def idle():
-    pass
-
-
-def disable_irq():
-    return 0
-
-
-def enable_irq(state):
-    pass
-
-
-def freq(hz=None):
-    return 160000000 if hz is None else None
 
 
 class Pin:
@@ -143,26 +127,18 @@ class Pin:
     OPEN_DRAIN = 7
     PULL_DOWN = 1
     PULL_UP = 2
-    IRQ_RISING = 1
-    IRQ_FALLING = 2
-    WAKE_LOW = 4
-    WAKE_HIGH = 5
-    DRIVE_0 = 0
-    DRIVE_1 = 1
-    DRIVE_2 = 2
-    DRIVE_3 = 3
 
     def __init__(self, id, mode=-1, pull=-1, *, value=None, drive=None, alt=None):
-        self._id = _number(id)
+        self._id = number(id)
         self._mode = -1
         self.init(mode, pull, value=value, drive=drive, alt=alt)
 
     def init(self, mode=-1, pull=-1, *, value=None, drive=None, alt=None):
         if mode == Pin.IN:
-            _ask(f"pin {self._id} in {pull}")
+            ask(f"pin {self._id} in {pull}")
         elif mode != -1:
             # value None: the output latch keeps what it had, 0 after a reset.
-            _ask("pin {} out{}".format(self._id, "" if value is None else " 1" if value else " 0"))
+            ask("pin {} out{}".format(self._id, "" if value is None else " 1" if value else " 0"))
         elif value is not None:
             self.value(value)
         if mode != -1:
@@ -170,8 +146,8 @@ class Pin:
 
     def value(self, x=None):
         if x is None:
-            return int(_ask(f"pin {self._id} get"))
-        _ask(f"pin {self._id} set {1 if x else 0}")
+            return int(ask(f"pin {self._id} get"))
+        ask(f"pin {self._id} set {1 if x else 0}")
 
     def __call__(self, x=None):
         return self.value(x)
@@ -185,10 +161,6 @@ class Pin:
     def toggle(self):
         self.value(0 if self.value() else 1)
 
-    def irq(self, handler=None, trigger=3, *, priority=1, wake=None, hard=False):
-        self._handler = handler
-        return self
-
     def __repr__(self):
         return f"Pin({self._id})"
 
@@ -197,7 +169,7 @@ class PWM:
     """LEDC output. As on the ESP32, a new one without duty starts at 50 %, without frequency at 5 kHz."""
 
     def __init__(self, dest, *, freq=None, duty_u16=None, duty_ns=None, invert=False):
-        self._id = _number(dest)
+        self._id = number(dest)
         self._freq = 5000
         self._duty = 32768
         self._invert = False
@@ -213,7 +185,7 @@ class PWM:
         if invert is not None:
             self._invert = bool(invert)
         duty = 65535 - self._duty if self._invert else self._duty
-        _ask(f"pwm {self._id} {self._freq} {duty}")
+        ask(f"pwm {self._id} {self._freq} {duty}")
 
     def freq(self, value=None):
         if value is None:
@@ -225,33 +197,8 @@ class PWM:
             return self._duty
         self.init(duty_u16=value)
 
-    def duty_ns(self, value=None):
-        if value is None:
-            return self._duty * 1000000000 // (65535 * self._freq)
-        self.init(duty_ns=value)
-
     def deinit(self):
-        _ask(f"free {self._id}")
-
-
-class ADC:
-    ATTN_0DB = 0
-    ATTN_2_5DB = 1
-    ATTN_6DB = 2
-    ATTN_11DB = 3
-
-    def __init__(self, id, *, sample_ns=None, atten=0):
-        self._id = _number(id)
-        self._atten = atten
-
-    def init(self, *, sample_ns=None, atten=0):
-        self._atten = atten
-
-    def read_u16(self):
-        return int(_ask(f"adc {self._id} {self._atten}").split()[0])
-
-    def read_uv(self):
-        return int(_ask(f"adc {self._id} {self._atten}").split()[1])
+        ask(f"free {self._id}")
 
 
 class _Remote:
@@ -262,17 +209,17 @@ class _Remote:
         self._asked_ms = time.ticks_add(time.ticks_ms(), -_REMOTE_POLL_MS)
 
     def init(self, baudrate, rxbuf):
-        _ask(f"uart {self._id} init {baudrate} {rxbuf}")
+        ask(f"uart {self._id} init {baudrate} {rxbuf}")
 
     def any(self):
-        return int(_ask(f"uart {self._id} any"))
+        return int(ask(f"uart {self._id} any"))
 
     def take(self, size):
-        return bytes.fromhex(_ask(f"uart {self._id} read {size}").decode())
+        return bytes.fromhex(ask(f"uart {self._id} read {size}").decode())
 
     def put(self, buf):
         for start in range(0, len(buf), _CHUNK_BYTES):
-            _ask(f"uart {self._id} write {bytes(buf[start : start + _CHUNK_BYTES]).hex()}")
+            ask(f"uart {self._id} write {bytes(buf[start : start + _CHUNK_BYTES]).hex()}")
 
     def fileno(self):
         return -1
@@ -288,7 +235,7 @@ class _Remote:
         return ready
 
     def close(self):
-        _ask(f"uart {self._id} deinit")
+        ask(f"uart {self._id} deinit")
 
 
 class _Line:
@@ -380,14 +327,6 @@ class _Line:
 class UART(io.IOBase):
     """UART 1 is the pty BENCH_LINE, any other a model. Never blocks, so `timeout` and `timeout_char` have no effect."""
 
-    INV_TX = 32
-    INV_RX = 4
-    RTS = 1
-    CTS = 2
-    IRQ_RX = 1
-    IRQ_BREAK = 2
-    IRQ_RXIDLE = 4096
-
     def __init__(
         self,
         id,
@@ -473,13 +412,6 @@ class UART(io.IOBase):
     def txdone(self):
         return True
 
-    def sendbreak(self):
-        pass
-
-    def irq(self, handler=None, trigger=0, hard=False):
-        self._handler = handler
-        return self
-
     def ioctl(self, request, argument):
         if request == _IOCTL_POLL:
             return self._port.poll(argument)
@@ -494,12 +426,6 @@ class I2C:
     def __init__(self, id, *, scl=None, sda=None, freq=400000, timeout=50000):
         self._id = id
 
-    def init(self, *, scl=None, sda=None, freq=400000):
-        pass
-
-    def deinit(self):
-        pass
-
     def _transact(self, addr, written, nbytes):
         """Write, then (repeated start) read; None for a part means that it is left out."""
         line = f"i2c {self._id} {addr:02x}"
@@ -507,10 +433,10 @@ class I2C:
             line += " w" + bytes(written).hex()
         if nbytes is not None:
             line += f" r{nbytes}"
-        return bytes.fromhex(_ask(line).decode())
+        return bytes.fromhex(ask(line).decode())
 
     def scan(self):
-        return [int(address, 16) for address in _ask(f"scan {self._id}").split()]
+        return [int(address, 16) for address in ask(f"scan {self._id}").split()]
 
     def readfrom(self, addr, nbytes, stop=True):
         return self._transact(addr, None, nbytes)
@@ -535,80 +461,18 @@ class I2C:
         self._transact(addr, memaddr.to_bytes(addrsize // 8, "big") + bytes(buf), None)
 
 
-class SPI:
-    """Full duplex; a bus without a model reads 0xff, as a pulled-up MISO does."""
-
-    MSB = 0
-    LSB = 1
-
-    def __init__(self, id, baudrate=1000000, *, polarity=0, phase=0, bits=8, firstbit=0, sck=None, mosi=None, miso=None):
-        self._id = id
-
-    def init(self, baudrate=1000000, *, polarity=0, phase=0, bits=8, firstbit=0, sck=None, mosi=None, miso=None):
-        pass
-
-    def deinit(self):
-        pass
-
-    def _transfer(self, written):
-        return bytes.fromhex(_ask(f"spi {self._id} {bytes(written).hex()}").decode())
-
-    def read(self, nbytes, write=0):
-        return self._transfer(bytes([write]) * nbytes)
-
-    def readinto(self, buf, write=0):
-        buf[:] = self._transfer(bytes([write]) * len(buf))
-
-    def write(self, buf):
-        self._transfer(buf)
-
-    def write_readinto(self, write_buf, read_buf):
-        if len(write_buf) != len(read_buf):
-            raise ValueError("buffers must be the same length")
-        read_buf[:] = self._transfer(write_buf)
-
-
 class WDT:
     """Once started it cannot be stopped; not fed in time, the process is killed and the next start says WDT_RESET."""
 
     def __init__(self, *, id=0, timeout=5000):
-        _ask(f"wdt {timeout}")
+        ask(f"wdt {timeout}")
 
     def feed(self):
-        _ask("feed")
+        ask("feed")
 
 
-class RTC:
-    """Counts from 2000-01-01 at power-on; time and memory survive a reset but no power cut. Does not set time.time()."""
+def __getattr__(name):
+    """What machine_extra.py has, loaded at its first use."""
+    import machine_extra
 
-    def __init__(self, id=0, *, datetime=None):
-        if datetime is not None:
-            self.init(datetime)
-
-    def init(self, datetime=None):
-        if datetime is not None:
-            self.datetime(tuple(datetime[:3]) + (0,) + tuple(datetime[3:7]))  # noqa: RUF005 (no [*a] in MicroPython)
-
-    def datetime(self, datetimetuple=None):
-        if datetimetuple is None:
-            year, month, day, hour, minute, second, weekday = time.gmtime(int(_ask("rtc")))[:7]
-            return (year, month, day, weekday, hour, minute, second, 0)
-        year, month, day, _, hour, minute, second = (tuple(datetimetuple) + (0,) * 7)[:7]
-        _ask(f"rtc {_unix_s(year, month, day, hour, minute, second)}")
-
-    def memory(self, data=None):
-        if data is None:
-            return bytes.fromhex(_ask("mem").decode())
-        if len(data) > _RTC_MEMORY_BYTES:
-            raise ValueError("buffer too long")
-        for start in range(0, max(1, len(data)), _CHUNK_BYTES):
-            _ask(f"mem {start} {bytes(data[start : start + _CHUNK_BYTES]).hex()}")
-
-
-def _unix_s(year, month, day, hour, minute, second):
-    """UTC date to unix seconds without the host's time zone. Ref: days-from-civil, proleptic Gregorian calendar."""
-    if month <= 2:
-        year -= 1
-        month += 12
-    days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 + day - 719469
-    return ((days * 24 + hour) * 60 + minute) * 60 + second
+    return getattr(machine_extra, name)
