@@ -309,4 +309,11 @@ def main(spool_buffer: bytearray) -> None:
 
     from lamppost_node.board import Board
 
-    asyncio.run(run(Board(), time, spool_buffer))
+    board = Board()
+    try:
+        asyncio.run(run(board, time, spool_buffer))
+    except Exception as error:
+        # Nothing above may end; when it does, the boot-loop guard decides what comes next.
+        board.release_lamp()
+        print(describe("node", error))
+        board.reset()

@@ -48,16 +48,20 @@ class Supervisor:
                 return
             except Exception as error:
                 self._counters.task_restarts += 1
-                self._log_lines.put(describe(name, error))
                 if on_failure is not None:
-                    try:
-                        on_failure()
-                    except Exception as second:
-                        self._log_lines.put(describe(name + ".safe", second))
+                    self._attempt(name, on_failure)
+                self._attempt(name, lambda name=name, error=error: self._log_lines.put(describe(name, error)))
             self._watch.alive(name)
             await asyncio.sleep(backoff_s)
             self._watch.alive(name)
             backoff_s = min(2 * backoff_s, _LAST_BACKOFF_S)
+
+    def _attempt(self, name: str, step: "Callable[[], None]") -> None:
+        """One step of the clean-up: with the heap full even a log line may fail, and the restart must come all the same."""
+        try:
+            step()
+        except Exception:
+            self._watch.alive(name)
 
 
 def describe(name: str, error: Exception) -> str:

@@ -5,6 +5,7 @@ and answers; it is not the product's gateway.
 """
 
 import binascii
+import functools
 import os
 import select
 import shutil
@@ -15,6 +16,7 @@ import time
 import tty
 from pathlib import Path
 
+import make_image
 from lamppost_protocol import beacons, cbor, cose, frames, hello, orders, slip
 from lamppost_protocol.arq import ReceiveWindow
 from lamppost_protocol.es256_host import HostSigner, HostVerifier, generate_private_key, public_key
@@ -35,6 +37,14 @@ def micropython() -> str | None:
         or shutil.which("micropython", path=str(Path(sys.executable).parent))
         or shutil.which("micropython")
     )
+
+
+@functools.cache
+def image() -> Path:
+    """The bytecode image with the bench's `machine`, compiled once a session beside the other build products."""
+    out = ROOT / "build/test-image"
+    make_image.make_image(out, with_bench_machine=True)
+    return out
 
 
 def wrapped(value: object) -> bytes:
@@ -178,9 +188,11 @@ class NodeBench:
     """One node: flash folder, line, peripherals server and VM process. `start`, `kill`, `close`."""
 
     def __init__(self, folder: Path, keys: Keys, configuration: dict | None, wiring: str = "lamp"):
+        """Flash lies in `folder/lamppost`; it is provisioned when it is not there yet."""
         vm = micropython()
         assert vm is not None
         self._vm = vm
+        self._image = image()
         self.folder = folder
         self.flash = folder / "lamppost"
         self.keys = keys
@@ -211,17 +223,16 @@ class NodeBench:
 
     def start(self) -> None:
         """Power on."""
-        path = ["/tmp/img", ".frozen"]
         environment = dict(
             os.environ,
-            MICROPYPATH=":".join(path),
+            MICROPYPATH=f"{self._image}:.frozen",
             BENCH_EXCHANGE=str(self.folder / "exchange"),
             BENCH_LINE=self._line,
             LAMPPOST_STATE=str(self.flash),
         )
         self.output = (self.folder / "console").open("ab")
         self.process = subprocess.Popen(
-            [self._vm, "-X", "heapsize=240k", str(ROOT / "firmware/main.py")],
+            [self._vm, "-X", "heapsize=240k", str(self._image / "main.py")],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self.output,
