@@ -9,9 +9,11 @@ from astral.sun import elevation
 from bench.peripherals import ade7953, pms5003
 from bench.peripherals.a02yyuw import frame as distance_frame
 from bench.peripherals.bus import ENODEV, BusError
-from bench.peripherals.cabinet import PWRON_RESET, WDT_RESET, WIRINGS, Cabinet, photocell_uv
+from bench.peripherals.cabinet import Cabinet
+from bench.peripherals.requests import PWRON_RESET, WDT_RESET, photocell_uv
 from bench.peripherals.sht4x import crc8, words
 from bench.peripherals.street import OVERRIDES, Street, sun_elevation_deg
+from bench.peripherals.wirings import WIRINGS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,94 +1,29 @@
-"""One node's wiring: which model hangs on which pin and bus, its faults, and the request lines that reach them.
+"""One node's hardware: its models, their faults, the truth behind them, and what survives its program.
 
 Deterministic: time comes with every call, nothing reads a clock. server.py is one door to it, a test calls it directly.
-
-Request lines (text, one line each) and their answers `ok[ data]` or `err <errno>`:
-  pin N in PULL | pin N out [0|1] | pin N set 0|1 | pin N get      pwm N FREQ_HZ DUTY_U16 | free N      adc N ATTENUATION
-  uart N init BAUD RXBUF | any | read MAX | write HEX | deinit      i2c BUS ADDRESS [wHEX] [rCOUNT] | scan BUS      spi N HEX
-  wdt TIMEOUT_MS | feed      rtc [UNIX_S]      mem [START HEX]      reset      nop
-Numbers are decimal, but an I2C address is hexadecimal.
 """
 
 import hashlib
-from collections.abc import Callable
-from typing import NamedTuple
 
 from .a02yyuw import A02YYUW
 from .ade7953 import ADDRESS as ADE7953_ADDRESS
 from .ade7953 import ADE7953
-from .bus import EINVAL, ENODEV, ETIMEDOUT, BusError, I2CModel, UartModel
+from .bus import I2CModel, UartModel
 from .lamp import Lamp
 from .lis3dh import ADDRESS as LIS3DH_ADDRESS
 from .lis3dh import LIS3DH
 from .pms5003 import PMS5003
+from .requests import HARD_RESET, PWRON_RESET, WDT_RESET, Requests
 from .sht4x import ADDRESS as SHT4X_ADDRESS
 from .sht4x import SHT4x
 from .street import Street
-
-PWRON_RESET, HARD_RESET, WDT_RESET = 1, 2, 3
-
-DIMMER_PIN = 25
-RELAY_PIN = 26
-PHOTOCELL_PIN = 34
-SENSOR_UART = 2
-SENSOR_I2C = 0
+from .wirings import COMMON_FAULTS, WIRINGS
 
 # From the sensor under the lid to the floor; the bin counts as full at FULL_MM below the sensor.
 BIN_DEPTH_MM = 1000
 BIN_FULL_MM = 150
 _LID_OPEN_MM = 2500
-_FIRE_C = 70.0
-_TILT_DEG = 60.0
-_NOISY_MM = 400.0
-_METER_OFFSET_W = 15.0
 _RTC_2000_UNIX_S = 946684800
-_RTC_MEMORY_BYTES = 2048
-
-
-class Fault(NamedTuple):
-    """Where a fault of the cabinet goes: a model's own fault name, and its value when none is given."""
-
-    part: str
-    name: str
-    default: float = 1.0
-
-
-_LAMP_FAULTS = {
-    "lamp_failed": Fault("lamp", "lamp_failed"),
-    "relay_welded": Fault("lamp", "relay_welded"),
-    "meter_offset": Fault("meter", "meter_offset", _METER_OFFSET_W),
-    "meter_unplugged": Fault("meter", "unplugged"),
-    "meter_stuck": Fault("meter", "stuck"),
-}
-_TEMPERATURE_FAULTS = {
-    "temperature_bad_crc": Fault("temperature", "bad_crc"),
-    "temperature_unplugged": Fault("temperature", "unplugged"),
-    "temperature_stuck": Fault("temperature", "stuck"),
-}
-_UART_FAULTS = {name: Fault("uart", name) for name in ("bad_checksum", "stuck", "unplugged")}
-
-# The whole table of wirings: parts and faults.
-WIRINGS: dict[str, tuple[tuple[str, ...], dict[str, Fault]]] = {
-    "lamp": (("lamp", "meter"), _LAMP_FAULTS),
-    "bin": (
-        ("distance", "temperature", "accelerometer"),
-        {
-            **_TEMPERATURE_FAULTS,
-            **_UART_FAULTS,
-            "no_echo": Fault("uart", "no_echo", 0.0),
-            "noisy": Fault("uart", "noisy", _NOISY_MM),
-            "fire": Fault("bin", "fire", _FIRE_C),
-            "tilt": Fault("bin", "tilt", _TILT_DEG),
-            "accelerometer_unplugged": Fault("accelerometer", "unplugged"),
-            "accelerometer_stuck": Fault("accelerometer", "stuck"),
-        },
-    ),
-    "air_lamp": (
-        ("particles", "temperature", "lamp", "meter"),
-        {**_LAMP_FAULTS, **_TEMPERATURE_FAULTS, **_UART_FAULTS, "fan": Fault("uart", "fan")},
-    ),
-}
-_COMMON_FAULTS = {"bus_stuck": Fault("cabinet", "bus_stuck")}
 SETTINGS = ("waste_mm", "tilt_deg", "lid")
 
 
@@ -100,7 +35,7 @@ class Cabinet:
         self.name = name
         self.wiring = wiring
         self.street = street
-        self.fault_table = {**faults, **_COMMON_FAULTS}
+        self.fault_table = {**faults, **COMMON_FAULTS}
         self.faults: dict[str, float] = {}
         self.settings: dict[str, float] = {}
         digest = hashlib.sha256(f"{street.seed}:{name}".encode()).digest()
@@ -139,35 +74,24 @@ class Cabinet:
         self.starts = 0
         self.watchdog_kills = 0
         self.resets = 0
-        self._next_cause = PWRON_RESET
-        self._latch: dict[int, int] = {}
-        self._watchdog_s = 0.0
+        self.next_cause = PWRON_RESET
+        self.latch: dict[int, int] = {}
+        self.watchdog_s = 0.0
         self.watchdog_due_s: float | None = None
-        self._rtc_memory = b""
-        self._rtc_offset_s = _RTC_2000_UNIX_S - now_s
-        self._verbs: dict[str, Callable[[list[str], float], str]] = {
-            "pin": self._pin,
-            "pwm": self._pwm,
-            "free": self._free,
-            "adc": self._adc,
-            "uart": self._uart,
-            "i2c": self._i2c,
-            "scan": self._scan,
-            "spi": self._spi,
-            "wdt": self._wdt,
-            "feed": self._feed,
-            "rtc": self._rtc,
-            "mem": self._mem,
-            "reset": self._reset,
-            "nop": lambda words, now_s: "",
-        }
+        self.rtc_memory = b""
+        self.rtc_offset_s = _RTC_2000_UNIX_S - now_s
+        self._requests = Requests(self)
+
+    def handle(self, line: bytes, now_s: float) -> bytes:
+        """One request line without its end to one answer line without its end; requests.py documents both. Never raises."""
+        return self._requests.answer(line, now_s)
 
     # -- power and life ---------------------------------------------------------------------------------------------
 
     def start(self, now_s: float) -> int:
         """The chip comes out of reset with all pins released: the cause the program will read."""
         self.release(now_s)
-        cause, self._next_cause = self._next_cause, HARD_RESET
+        cause, self.next_cause = self.next_cause, HARD_RESET
         if cause == PWRON_RESET:
             for chip in self.i2c.values():
                 chip.power_on(now_s)
@@ -181,7 +105,7 @@ class Cabinet:
         """The program is dead: no pin is driven, so the lamp burns; the watchdog stops with it."""
         self.is_running = False
         self.watchdog_due_s = None
-        self._latch.clear()
+        self.latch.clear()
         if self.lamp is not None:
             self.lamp.set_pwm(now_s, None, "released")
             self.lamp.set_relay(now_s, False, "released")
@@ -192,14 +116,14 @@ class Cabinet:
         """The caller kills the program now; its next start says WDT_RESET."""
         self.watchdog_kills += 1
         self.watchdog_due_s = None
-        self._next_cause = WDT_RESET
+        self.next_cause = WDT_RESET
 
     def cut_power(self, now_s: float) -> None:
         """Everything volatile is gone; the caller kills the program."""
         self.release(now_s)
-        self._next_cause = PWRON_RESET
-        self._rtc_memory = b""
-        self._rtc_offset_s = _RTC_2000_UNIX_S - now_s
+        self.next_cause = PWRON_RESET
+        self.rtc_memory = b""
+        self.rtc_offset_s = _RTC_2000_UNIX_S - now_s
 
     # -- faults and settings ----------------------------------------------------------------------------------------
 
@@ -287,150 +211,3 @@ class Cabinet:
             state["temperature_c"] = self.temperature_c(now_s)
             state["humidity_percent"] = self.humidity_percent(now_s)
         return state
-
-    # -- request lines ----------------------------------------------------------------------------------------------
-
-    def handle(self, line: bytes, now_s: float) -> bytes:
-        """One request line without its end to one answer line without its end. Never raises for any bytes."""
-        words = line.decode("latin-1").split()
-        try:
-            answer = self._verbs[words[0]](words[1:], now_s)
-        except BusError as fault:
-            return b"err %d" % fault.errno
-        except (KeyError, ValueError, IndexError, OverflowError):
-            return b"err %d" % EINVAL
-        return b"ok " + answer.encode() if answer else b"ok"
-
-    def _pin(self, words: list[str], now_s: float) -> str:
-        pin, action = int(words[0]), words[1]
-        if action == "get":
-            return str(self._latch.get(pin, 0))
-        if action == "in":
-            self._latch.pop(pin, None)
-            self._drive(pin, None, now_s)
-        elif action in ("out", "set"):
-            level = self._latch.get(pin, 0) if len(words) < 3 else int(words[2])
-            self._latch[pin] = 1 if level else 0
-            self._drive(pin, self._latch[pin], now_s)
-        else:
-            raise ValueError(action)
-        return ""
-
-    def _drive(self, pin: int, level: int | None, now_s: float) -> None:
-        if self.lamp is None:
-            return
-        if pin == RELAY_PIN:
-            self.lamp.set_relay(now_s, bool(level))
-        elif pin == DIMMER_PIN:
-            self.lamp.set_pwm(now_s, None if level is None else 65535 * level, "pin")
-
-    def _pwm(self, words: list[str], now_s: float) -> str:
-        pin, freq_hz, duty = (int(word) for word in words)
-        if not (1 <= freq_hz <= 40_000_000 and 0 <= duty <= 65535):
-            raise ValueError(words)
-        if self.lamp is not None and pin == DIMMER_PIN:
-            self.lamp.set_pwm(now_s, duty)
-        return ""
-
-    def _free(self, words: list[str], now_s: float) -> str:
-        if self.lamp is not None and int(words[0]) == DIMMER_PIN:
-            self.lamp.set_pwm(now_s, None, "released")
-        return ""
-
-    def _adc(self, words: list[str], now_s: float) -> str:
-        """Only the photocell is wired: 0 V in the dark, 0.6 V a decade from 0.1 lx on. Full scale by attenuation."""
-        full_uv = (950000, 1250000, 1750000, 2450000)[int(words[1])]
-        voltage_uv = 0
-        if int(words[0]) == PHOTOCELL_PIN:
-            voltage_uv = photocell_uv(self.street.illuminance_lx(self.street.unix_s(now_s)))
-        voltage_uv = min(voltage_uv, full_uv)
-        return f"{voltage_uv * 65535 // full_uv} {voltage_uv}"
-
-    def _uart(self, words: list[str], now_s: float) -> str:
-        number, action = int(words[0]), words[1]
-        model = self.uart if number == SENSOR_UART else None
-        if action == "init":
-            baud, buffer_bytes = int(words[2]), int(words[3])
-            if model is not None:
-                model.open(baud, buffer_bytes, now_s)
-            return ""
-        if action == "any":
-            return str(model.waiting(now_s)) if model is not None else "0"
-        if action == "read":
-            return model.read(int(words[2]), now_s).hex() if model is not None else ""
-        if action == "write":
-            data = bytes.fromhex(words[2]) if len(words) > 2 else b""
-            if model is not None:
-                model.write(data, now_s)
-            return ""
-        if action != "deinit":
-            raise ValueError(action)
-        if model is not None:
-            model.close()
-        return ""
-
-    def _i2c(self, words: list[str], now_s: float) -> str:
-        if "bus_stuck" in self._own_faults:
-            raise BusError(ETIMEDOUT)
-        model = self.i2c.get(int(words[1], 16)) if int(words[0]) == SENSOR_I2C else None
-        written, read_bytes = None, None
-        for word in words[2:]:
-            if word[0] == "w":
-                written = bytes.fromhex(word[1:])
-            else:
-                read_bytes = int(word[1:])
-        if model is None:
-            raise BusError(ENODEV)
-        return model.transfer(written, read_bytes, now_s).hex()
-
-    def _scan(self, words: list[str], now_s: float) -> str:
-        if "bus_stuck" in self._own_faults:
-            raise BusError(ETIMEDOUT)
-        present = self.i2c if int(words[0]) == SENSOR_I2C else {}
-        return " ".join(f"{address:02x}" for address in sorted(present) if "unplugged" not in present[address].faults)
-
-    def _spi(self, words: list[str], now_s: float) -> str:
-        return "ff" * (len(words[1]) // 2) if len(words) > 1 else ""
-
-    def _wdt(self, words: list[str], now_s: float) -> str:
-        self._watchdog_s = int(words[0]) / 1000
-        self.watchdog_due_s = now_s + self._watchdog_s
-        return ""
-
-    def _feed(self, words: list[str], now_s: float) -> str:
-        if self.watchdog_due_s is not None:
-            self.watchdog_due_s = now_s + self._watchdog_s
-        return ""
-
-    def _rtc(self, words: list[str], now_s: float) -> str:
-        if words:
-            self._rtc_offset_s = int(words[0]) - now_s
-            return ""
-        return str(int(now_s + self._rtc_offset_s))
-
-    def _mem(self, words: list[str], now_s: float) -> str:
-        if not words:
-            return self._rtc_memory.hex()
-        start = int(words[0])
-        data = bytes.fromhex(words[1]) if len(words) > 1 else b""
-        if start > len(self._rtc_memory) or start + len(data) > _RTC_MEMORY_BYTES:
-            raise ValueError(start)
-        self._rtc_memory = self._rtc_memory[:start] + data
-        return ""
-
-    def _reset(self, words: list[str], now_s: float) -> str:
-        """The program ends itself right after this line."""
-        self.resets += 1
-        self.release(now_s)
-        self._next_cause = HARD_RESET
-        return ""
-
-
-def photocell_uv(illuminance_lx: float) -> int:
-    """0.6 V a decade above 0.1 lx: 35 lx give 1.53 V, 100,000 lx 3.6 V (beyond the converter)."""
-    value = illuminance_lx * 10
-    decades = 0.0
-    while value >= 10:
-        value /= 10
-        decades += 1
-    return int(600000 * (decades + max(0.0, value - 1) / 9))

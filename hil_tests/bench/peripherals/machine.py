@@ -3,7 +3,7 @@
 Put this file's folder first on the VM's path. It holds no model and no state that a chip would not hold.
 Environment: `BENCH_EXCHANGE`, absolute path of a folder with the FIFOs `request` and `answer` (bench.peripherals.server
 makes them); `BENCH_LINE`, absolute path of the pty behind UART 1.
-An exchange is one request line and one answer line, synchronous; bench.peripherals.cabinet documents the lines.
+An exchange is one request line and one answer line, synchronous; bench.peripherals.requests documents the lines.
 Only what firmware commonly uses, for heap that the models cost is heap the firmware lacks: ADC, SPI, RTC and some functions lie
 in machine_extra.py, loaded when first asked for. Known gaps: no interrupts, no Timer, no sleep modes.
 Ref: micropython-esp32-stubs 1.29, against which a test compares every signature here.

@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .cabinet import WIRINGS, Cabinet
+from .cabinet import Cabinet
 from .control import Control
 from .street import Street
+from .wirings import WIRINGS
 
 _MAX_LINE_BYTES = 4096
 _CANCEL = b"\x18"

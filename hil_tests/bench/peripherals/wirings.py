@@ -1,0 +1,61 @@
+"""What hangs where: pin numbers, and a plain table of node wirings with the faults each can have."""
+
+from typing import NamedTuple
+
+DIMMER_PIN = 25
+RELAY_PIN = 26
+PHOTOCELL_PIN = 34
+SENSOR_UART = 2
+SENSOR_I2C = 0
+
+# Values of faults that are given none.
+_FIRE_C = 70.0
+_TILT_DEG = 60.0
+_NOISY_MM = 400.0
+_METER_OFFSET_W = 15.0
+
+
+class Fault(NamedTuple):
+    """Where a fault of the cabinet goes: a model's own fault name, and its value when none is given."""
+
+    part: str
+    name: str
+    default: float = 1.0
+
+
+_LAMP_FAULTS = {
+    "lamp_failed": Fault("lamp", "lamp_failed"),
+    "relay_welded": Fault("lamp", "relay_welded"),
+    "meter_offset": Fault("meter", "meter_offset", _METER_OFFSET_W),
+    "meter_unplugged": Fault("meter", "unplugged"),
+    "meter_stuck": Fault("meter", "stuck"),
+}
+_TEMPERATURE_FAULTS = {
+    "temperature_bad_crc": Fault("temperature", "bad_crc"),
+    "temperature_unplugged": Fault("temperature", "unplugged"),
+    "temperature_stuck": Fault("temperature", "stuck"),
+}
+_UART_FAULTS = {name: Fault("uart", name) for name in ("bad_checksum", "stuck", "unplugged")}
+
+# The whole table of wirings: parts and faults.
+WIRINGS: dict[str, tuple[tuple[str, ...], dict[str, Fault]]] = {
+    "lamp": (("lamp", "meter"), _LAMP_FAULTS),
+    "bin": (
+        ("distance", "temperature", "accelerometer"),
+        {
+            **_TEMPERATURE_FAULTS,
+            **_UART_FAULTS,
+            "no_echo": Fault("uart", "no_echo", 0.0),
+            "noisy": Fault("uart", "noisy", _NOISY_MM),
+            "fire": Fault("bin", "fire", _FIRE_C),
+            "tilt": Fault("bin", "tilt", _TILT_DEG),
+            "accelerometer_unplugged": Fault("accelerometer", "unplugged"),
+            "accelerometer_stuck": Fault("accelerometer", "stuck"),
+        },
+    ),
+    "air_lamp": (
+        ("particles", "temperature", "lamp", "meter"),
+        {**_LAMP_FAULTS, **_TEMPERATURE_FAULTS, **_UART_FAULTS, "fan": Fault("uart", "fan")},
+    ),
+}
+COMMON_FAULTS = {"bus_stuck": Fault("cabinet", "bus_stuck")}
