@@ -1,136 +1,20 @@
-"""The whole bench: a real MicroPython program, the `machine` module, real FIFOs, a real pty, the server process.
-
-Every wait has a deadline. Skipped with the missing thing named where there is no MicroPython.
-"""
+"""The whole bench: real MicroPython programs, the `machine` module, real FIFOs, the server process, kill -9."""
 
 import contextlib
-import json
-import os
-import pty
-import select
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-import time
-import tty
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-BENCH = Path(__file__).parent
-SHIM = BENCH / "bench" / "peripherals"
-DEADLINE_S = 20.0
+from bench.peripherals.client import DEADLINE_S, Bench, Program, find_micropython
 
 
-def find_micropython() -> str:
-    found = os.environ.get("MICROPYTHON") or shutil.which("micropython", path=str(Path(sys.executable).parent))
-    found = found or shutil.which("micropython")
-    if not found:
-        pytest.skip("no micropython beside Python, in PATH or MICROPYTHON")
-    return found
-
-
-def receive(fd: int, wanted: bytes) -> bytes:
-    """All that arrives until `wanted` is in it."""
-    data = b""
-    end_s = time.monotonic() + DEADLINE_S
-    while wanted not in data:
-        left_s = end_s - time.monotonic()
-        if left_s <= 0 or not select.select([fd], [], [], left_s)[0]:
-            raise AssertionError(f"wanted {wanted!r}, got {data!r}")
-        data += os.read(fd, 65536)
-    return data
-
-
-class Program:
-    """One MicroPython process; its standard output is read line by line."""
-
-    def __init__(self, script: str, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [find_micropython(), "-c", script],
-            env=os.environ | {"MICROPYPATH": f"{SHIM}:.frozen"} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
-        self._unread = b""
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        if b"\n" not in self._unread:
-            self._unread += receive(self.process.stdout.fileno(), b"\n")
-        line, self._unread = self._unread.split(b"\n", 1)
-        return line.decode()
-
-    def wait(self) -> int:
-        return self.process.wait(DEADLINE_S)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.wait()
-
-    def close(self) -> None:
-        self.kill()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
-class Bench:
-    """A running server and a control connection to it."""
-
-    def __init__(self, folder: Path, *nodes: str) -> None:
-        self.folder = folder
-        arguments = ["--seed", "3", "--control", str(folder / "control"), "--start-unix", "1750000000"]
-        for node in nodes:
-            arguments += ["--node", f"{node}:{folder / node.partition(':')[0]}"]
-        self.process = subprocess.Popen([sys.executable, "-m", "bench.peripherals.server", *arguments], cwd=BENCH, stdout=subprocess.PIPE)
-        assert self.process.stdout is not None
-        receive(self.process.stdout.fileno(), b"ready\n")
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(DEADLINE_S)
-        self._socket.connect(str(folder / "control"))
-        self._file = self._socket.makefile("rwb")
-        self.programs: list[Program] = []
-
-    def order(self, **order: Any) -> dict[str, Any]:
-        self._file.write(json.dumps(order).encode() + b"\n")
-        self._file.flush()
-        answer = json.loads(self._file.readline())
-        assert isinstance(answer, dict)
-        return answer
-
-    def node(self, name: str) -> dict[str, Any]:
-        state: dict[str, Any] = self.order(op="state", node=name)["nodes"][name]
-        return state
-
-    def run(self, node: str, script: str) -> Program:
-        program = Program(script, BENCH_EXCHANGE=str(self.folder / node))
-        self.programs.append(program)
-        return program
-
-    def wait_for(self, node: str, **wanted: Any) -> dict[str, Any]:
-        """Node state once all of `wanted` is so. The server learns of a death by itself, so this asks again until then."""
-        end_s = time.monotonic() + DEADLINE_S
-        while time.monotonic() < end_s:
-            state = self.node(node)
-            if all(state[name] == value for name, value in wanted.items()):
-                return state
-        raise AssertionError(f"wanted {wanted}, got {state}")
-
-    def close(self) -> None:
-        for program in self.programs:
-            program.close()
-        self._file.close()
-        self._socket.close()
-        if self.process.poll() is None:
-            self.process.terminate()
-        assert self.process.wait(DEADLINE_S) == 0
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+@pytest.fixture(autouse=True)
+def _needs_micropython() -> None:
+    try:
+        find_micropython()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -310,111 +194,6 @@ def test_control_says_what_is_wrong(bench: Bench) -> None:
     assert bench.order(op="clear", node="bin")["ok"]
     assert bench.node("bin")["faults"] == {}
     assert bench.order(op="kill", node="bin") | {"now_s": 0} == {"ok": True, "now_s": 0, "killed": False}
-
-
-ECHO = """
-import asyncio, machine, sys
-uart = machine.UART(1, 115200)
-ticks = 0
-async def count():
-    global ticks
-    while True:
-        ticks += 1
-        await asyncio.sleep_ms(5)
-async def main():
-    reader, writer = asyncio.StreamReader(uart), asyncio.StreamWriter(uart, {})
-    asyncio.create_task(count())
-    writer.write(b"hello\\n")
-    await writer.drain()
-    while True:
-        line = await reader.readline()
-        if line == b"flood\\n":
-            before = ticks
-            for _ in range(300):
-                writer.write(bytes(1000))
-                await writer.drain()
-            line = b"survived\\n"
-            print("flooded", uart.write(bytes(1000)))
-            await reader.readexactly(1)
-        writer.write(b"<" + line)
-        await writer.drain()
-asyncio.run(main())
-"""
-
-
-class Line:
-    """A pty reached through a link, as a cable that can be pulled and put back."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.fd = -1
-        self._far_end = -1  # kept open: a pty whose far end nobody has opened yet reads as an error
-
-    def plug(self) -> None:
-        self.fd, self._far_end = pty.openpty()
-        tty.setraw(self._far_end)
-        fresh = self.path.with_suffix(".new")
-        fresh.symlink_to(os.ttyname(self._far_end))
-        fresh.rename(self.path)
-
-    def unplug(self) -> None:
-        self.path.unlink()
-        self.close()
-
-    def close(self) -> None:
-        os.close(self.fd)
-        os.close(self._far_end)
-
-
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
-    made = Line(tmp_path / "line")
-    made.plug()
-    with contextlib.closing(made):
-        yield made
-
-
-@pytest.fixture
-def echo(line: Line) -> Iterator[Program]:
-    program = Program(ECHO, BENCH_LINE=str(line.path))
-    with contextlib.closing(program):
-        yield program
-
-
-def test_protocol_line_works_with_asyncio_streams(line: Line, echo: Program) -> None:
-    """Octets of every value, both ways, whatever the tty would like to do with them."""
-    receive(line.fd, b"hello\n")
-    data = bytes(octet for octet in range(256) if octet != 10) + b"\n"
-    os.write(line.fd, data)
-    assert receive(line.fd, data) == b"<" + data
-
-
-def test_cable_pulled_and_put_back(line: Line, echo: Program) -> None:
-    """The program lives through it and talks again on the new line, three times over."""
-    receive(line.fd, b"hello\n")
-    for number in range(3):
-        line.unplug()
-        line.plug()
-        end_s = time.monotonic() + DEADLINE_S
-        while True:  # what is sent before the program has found the new line is lost, as on a real cable
-            with contextlib.suppress(AssertionError):
-                os.write(line.fd, b"again%d\n" % number)
-                if select.select([line.fd], [], [], 0.2)[0]:
-                    break
-            assert time.monotonic() < end_s
-        receive(line.fd, b"<again%d\n" % number)
-    assert echo.process.poll() is None
-
-
-def test_nobody_listening_does_not_stop_the_program(line: Line, echo: Program) -> None:
-    """300 kB into a line that nobody empties: lost, as on a wire, and the program goes on."""
-    receive(line.fd, b"hello\n")
-    os.write(line.fd, b"flood\n")
-    assert echo.line() == "flooded 1000"
-    while select.select([line.fd], [], [], 0)[0]:
-        os.read(line.fd, 65536)
-    os.write(line.fd, b"x")
-    receive(line.fd, b"<survived\n")
 
 
 def test_program_without_a_bench_gets_an_error_not_a_hang() -> None:
