@@ -95,7 +95,7 @@ def _status(layout: Layout) -> dict[str, Any]:
 
 def _tell(proof: Proof) -> None:
     mark = "held  " if proof.held else "FAILED"
-    terminal.out.print(f"{mark} {proof.took_s:5.1f} s  {proof.promise}\n                {proof.detail}")
+    terminal.out.print(f"{mark} {proof.took_s:5.1f} s  {proof.promise}")
 
 
 def _conclude(proofs: list[Proof], total_s: float, layout: Layout, is_kept: list[bool], is_json: bool) -> int:
