@@ -63,7 +63,8 @@ def test_a_restarted_chip_is_set_up_again_and_counted() -> None:
     meter.read()
     bus.registers[b"\x01\x20"] = b"\x00\x00"
     meter.read()
-    assert meter.restarts == 1 and bus.heard.count(b"\x00\xfe\xad") == 2
+    assert meter.restarts == 1
+    assert bus.heard.count(b"\x00\xfe\xad") == 2
 
 
 def test_energy_adds_up_without_losing_fractions() -> None:
@@ -110,7 +111,8 @@ def test_a_reversed_transformer_is_told_and_can_be_configured() -> None:
     assert caught.value.reason == "reversed"
     lamp.energy_lsb = -47432
     found = ADE7953(lamp, calibration=Calibration(26000, 100000, -154, -23716)).read()  # type: ignore[arg-type]
-    assert found.active_power_dw == 600 and found.energy_wh == 2
+    assert found.active_power_dw == 600
+    assert found.energy_wh == 2
 
 
 def test_noise_around_zero_is_zero() -> None:
@@ -161,6 +163,7 @@ def test_arbitrary_bytes_raise_only_sensor_faults(garbage: list[bytes]) -> None:
     meter = ADE7953(lamp)  # type: ignore[arg-type]
     try:
         found = meter.read()
-        assert 0 <= found.voltage_dv <= 3300 and 0 <= found.power_factor_permille <= 1000
+        assert 0 <= found.voltage_dv <= 3300
+        assert 0 <= found.power_factor_permille <= 1000
     except SensorFault:
         pass

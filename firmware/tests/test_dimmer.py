@@ -41,12 +41,14 @@ def test_off_is_the_relay_and_on_is_dimmed_first() -> None:
     """Opening: relay before the voltage falls. Closing: at the wanted voltage, not with a flash of full light."""
     dimmer, pwm, relay = make()
     dimmer.set_permille(0)
-    assert relay.level == 1 and dimmer.level_permille == 0
+    assert relay.level == 1
+    assert dimmer.level_permille == 0
     voltages = []
     plain = relay.value
     relay.value = lambda value=None: (voltages.append(pwm.duty), plain(value))[1]  # type: ignore[method-assign, assignment]
     dimmer.set_permille(300)
-    assert relay.level == 0 and voltages == [pwm.duty]
+    assert relay.level == 0
+    assert voltages == [pwm.duty]
     assert abs(pwm.duty - 65535 * 0.3) < 2
 
 
@@ -84,7 +86,9 @@ def test_a_broken_pwm_is_left_floating(error: Exception) -> None:
     with pytest.raises(type(error)):
         dimmer.set_permille(500)
     dimmer.full()
-    assert pwm.is_floating and relay.level == 0 and dimmer.level_permille == 1000
+    assert pwm.is_floating
+    assert relay.level == 0
+    assert dimmer.level_permille == 1000
 
 
 def test_full_with_everything_broken() -> None:
@@ -105,4 +109,6 @@ def test_curve_ends_and_steps() -> None:
     assert [curve.at(x) for x in (0, 100, 550, 1000, 2000)] == [1000, 1000, 5500, 10000, 10000]
     assert [curve.inverse(y) for y in (0, 1000, 5500, 10000, 20000)] == [100, 100, 550, 1000, 1000]
     flat = Curve(((100, 1000), (100, 2000), (500, 2000), (1000, 3000)))
-    assert flat.at(100) == 1000 and flat.at(101) == 2000 and flat.inverse(2000) in (100, 500)
+    assert flat.at(100) == 1000
+    assert flat.at(101) == 2000
+    assert flat.inverse(2000) in (100, 500)

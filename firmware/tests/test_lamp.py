@@ -1,6 +1,7 @@
 """The lamp as a whole: schedule, orders with their evidence, reboots, safe mode, reports. Real drivers, pins and bus below."""
 
 import datetime
+import itertools
 from typing import Any
 
 import pytest
@@ -58,11 +59,14 @@ def test_follows_the_schedule_through_a_day_and_says_so() -> None:
     street.run(40)
     assert street.light_permille == 0
     assert street.relay.level == 1
-    assert street.values()["command"] == 0 and street.values()["applied"] == 0 and street.values()["power"] == 0
+    assert street.values()["command"] == 0
+    assert street.values()["applied"] == 0
+    assert street.values()["power"] == 0
     street.clock.set(noon + 7 * 3600)
     street.run(40)
     assert street.light_permille == 1000
-    assert street.values()["applied"] == 100 and street.values()["power"] == 600
+    assert street.values()["applied"] == 100
+    assert street.values()["power"] == 600
 
 
 def test_ramp_speeds_and_no_jump() -> None:
@@ -74,7 +78,7 @@ def test_ramp_speeds_and_no_jump() -> None:
         street.run(0.1, 100)
         seen.append(street.light_permille)
     assert seen == sorted(seen, reverse=True)
-    assert max(a - b for a, b in zip(seen, seen[1:], strict=False)) <= 12
+    assert max(a - b for a, b in itertools.pairwise(seen)) <= 12
     assert 90 <= sum(level > 505 for level in seen) <= 110
     street.run(49)
     street.run(5)
@@ -97,7 +101,8 @@ def test_an_order_is_applied_verified_and_reverted() -> None:
     street.order(street.level_order(7, 60, 0, 120))
     street.run(118)
     assert street.light_permille == 600
-    assert street.values()["command"] == 60 and street.values()["cause"] == decision.CAUSE_ORDER
+    assert street.values()["command"] == 60
+    assert street.values()["cause"] == decision.CAUSE_ORDER
     assert street.node.states == [(7, APPLIED, 0, 60, 600, None), (7, VERIFIED, 0, 60, 600, 392)]
     street.run(20)
     assert street.node.states[2:] == [(7, REVERTED, orders.LEASE_ENDED, 100, None, 392)] or street.node.states[2][1] == REVERTED
@@ -155,7 +160,8 @@ def test_no_meter_no_verification() -> None:
     assert street.light_permille == 600
     assert street.states(7) == [(APPLIED, 0), (APPLIED, orders.METER_MISSING)]
     quality, values, _ = street.node.records[-1]
-    assert quality == 4 and values[2:6] == (None, None, None, None)
+    assert quality == 4
+    assert values[2:6] == (None, None, None, None)
     bare = lit_street(meter=0)
     bare.order(bare.level_order(7, 60, 0, 900))
     bare.run(200)
@@ -176,7 +182,8 @@ def test_an_order_for_later_waits() -> None:
     street = lit_street()
     street.order(street.level_order(7, 30, 300, 600))
     street.run(299)
-    assert street.light_permille == 1000 and street.node.states == []
+    assert street.light_permille == 1000
+    assert street.node.states == []
     street.run(60)
     assert street.light_permille == 300
 
@@ -282,7 +289,8 @@ def test_an_order_accepted_without_time_waits_for_it() -> None:
     street = Street(unix=None, safe_level_percent=60).with_schedule([1, 50, [], []])
     bright = Order(5, START_UNIX, START_UNIX + 600, orders.LEVEL, 1, [90, 0])
     dark = Order(6, START_UNIX, START_UNIX + 600, orders.LEVEL, 1, [30, 0])
-    assert street.lamp.adds_light(bright) and not street.lamp.adds_light(dark)
+    assert street.lamp.adds_light(bright)
+    assert not street.lamp.adds_light(dark)
     with pytest.raises(Refused) as caught:
         street.order(dark)
     assert caught.value.reason == orders.CLOCK_NEVER_SET
@@ -405,7 +413,8 @@ def test_below_the_driver_minimum_is_told_as_it_is() -> None:
     street = lit_street()
     street.order(street.level_order(7, 5, 0, 900))
     street.run(60)
-    assert street.values()["command"] == 5 and street.values()["applied"] == 10
+    assert street.values()["command"] == 5
+    assert street.values()["applied"] == 10
     assert street.states(7) == [(APPLIED, 0), (VERIFIED, 0)]
 
 
@@ -422,7 +431,8 @@ def test_power_on_level_is_held_for_its_time() -> None:
     """A lamp that must run up: 100 % for five minutes after every start."""
     street = Street(power_on_s=300).with_schedule([1, 40, [], []])
     street.run(290)
-    assert street.light_permille == 1000 and street.lamp.cause == decision.CAUSE_POWER_ON
+    assert street.light_permille == 1000
+    assert street.lamp.cause == decision.CAUSE_POWER_ON
     street.run(60)
     assert street.light_permille == 400
 
@@ -430,7 +440,8 @@ def test_power_on_level_is_held_for_its_time() -> None:
 def test_staggered_by_node_id() -> None:
     """A thousand nodes in a row spread evenly over 0..30 s, and the schedule comes exactly that late."""
     delays = [stagger_s(0xA000 + number, 30) for number in range(1000)]
-    assert min(delays) == 0 and max(delays) == 30
+    assert min(delays) == 0
+    assert max(delays) == 30
     assert max(delays.count(delay) for delay in range(31)) < 60
     street = Street(stagger_s=30)
     delay = stagger_s(street.node.node_id, 30)
@@ -440,7 +451,8 @@ def test_staggered_by_node_id() -> None:
     street.run(4.8)
     assert street.lamp.command_percent == 80
     street.run(delay - 1)
-    assert street.lamp.command_percent == 80 and delay > 5
+    assert street.lamp.command_percent == 80
+    assert delay > 5
     street.run(2)
     assert street.lamp.command_percent == 40
 

@@ -130,8 +130,12 @@ def test_missing_meter_is_told_and_changes_nothing() -> None:
     street.meter.is_plugged = False
     street.run(40)
     quality, values, is_alarm = street.node.records[-1]
-    assert quality == 4 and not is_alarm and values[8] == electrical.METER_MISSING and values[2] is None
+    assert quality == 4
+    assert not is_alarm
+    assert values[8] == electrical.METER_MISSING
+    assert values[2] is None
     street.meter.is_plugged = True
     street.run(60)
-    assert street.values()["faults"] == 0 and street.values()["power"] == 600
+    assert street.values()["faults"] == 0
+    assert street.values()["power"] == 600
     assert street.lowest_permille == 1000

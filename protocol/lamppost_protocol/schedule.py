@@ -9,6 +9,7 @@ A day runs from noon to noon, local time. The first exception holding its date r
 weekday, else the default level. How steps run is `lamppost_node/lighting/schedule.py`'s docstring and WIRE.md "Schedule".
 """
 
+from .compat import const
 from .errors import RemoteError
 
 VERSION = 1
@@ -27,7 +28,7 @@ MAX_WEEK_RULES = 14
 #: Four weeks of single dates; longer stretches are ranges. The whole must fit one order, which binds first.
 MAX_EXCEPTIONS = 32
 
-_LAST_DAY = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_LAST_DAY = const((31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31))
 
 
 def check_schedule(value: object) -> None:

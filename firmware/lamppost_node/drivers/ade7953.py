@@ -11,6 +11,8 @@ scale). A production board has its own, in the node's configuration.
 
 from collections import namedtuple
 
+from lamppost_protocol.compat import const
+
 from .errors import BadChecksum, NoAnswer, SensorFault
 
 TYPE_CHECKING = False
@@ -20,23 +22,23 @@ if TYPE_CHECKING:
 ADDRESS = 0x38
 
 # The register's size in bytes follows from its address: 0x0xx 1, 0x1xx 2, 0x2xx 3, 0x3xx 4.
-_VRMS = b"\x03\x1c"
-_IRMSA = b"\x03\x1a"
-_AWATT = b"\x03\x12"
-_AENERGYA = b"\x03\x1e"
-_PFA = b"\x01\x0a"
-_PERIOD = b"\x01\x0e"
-_REQUIRED = b"\x01\x20"
-_REQUIRED_VALUE = 0x0030
-_UNLOCK = b"\x00\xfe\xad"
-_SET_REQUIRED = b"\x01\x20\x00\x30"
+_VRMS = const(b"\x03\x1c")
+_IRMSA = const(b"\x03\x1a")
+_AWATT = const(b"\x03\x12")
+_AENERGYA = const(b"\x03\x1e")
+_PFA = const(b"\x01\x0a")
+_PERIOD = const(b"\x01\x0e")
+_REQUIRED = const(b"\x01\x20")
+_REQUIRED_VALUE = const(0x0030)
+_UNLOCK = const(b"\x00\xfe\xad")
+_SET_REQUIRED = const(b"\x01\x20\x00\x30")
 
-_PERIOD_TICK_MHZ = 223750000  # 223.75 kHz in mHz
-_UNITY_POWER_FACTOR = 0x7FFF
-_MAX_24_BIT = 0xFFFFFF
-_MIN_VOLTAGE_DV = 500
-_MAX_VOLTAGE_DV = 3300
-_MAX_NEGATIVE_DW = -10
+_PERIOD_TICK_MHZ = const(223750000)  # 223.75 kHz in mHz
+_UNITY_POWER_FACTOR = const(0x7FFF)
+_MAX_24_BIT = const(0xFFFFFF)
+_MIN_VOLTAGE_DV = const(500)
+_MAX_VOLTAGE_DV = const(3300)
+_MAX_NEGATIVE_DW = const(-10)
 
 #: Least significant bits per volt, per ampere, per watt and per watt-hour. A reversed current transformer has power and energy
 #: negative.

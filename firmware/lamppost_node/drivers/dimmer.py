@@ -5,14 +5,16 @@ current, so an input left open is full light. The relay's contact is normally cl
 the lamp. The response between the ends differs from one driver model to the next: the curve says which voltage gives which level.
 """
 
+from lamppost_protocol.compat import const
+
 from ..lighting.curve import Curve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from machine import PWM, Pin
 
-_FULL_DUTY_U16 = 65535
-_FULL_MV = 10000
+_FULL_DUTY_U16 = const(65535)
+_FULL_MV = const(10000)
 FULL_PERMILLE = 1000
 
 #: (level permille, control mV) of an ideal 1-10 V driver.

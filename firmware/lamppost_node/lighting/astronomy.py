@@ -11,22 +11,24 @@ time); the same formulas are NOAA's solar calculator. Zenith of sunrise and suns
 
 import math
 
+from lamppost_protocol.compat import const
+
 POLAR_DAY = "polar_day"
 POLAR_NIGHT = "polar_night"
 
-_SUNSET_ELEVATION_DEG = -0.833
-_J2000_UNIX_MIN = 15778800  # 2000-01-01T12:00Z, in minutes since 1970
-_CENTURY_MIN = 52596000  # 36525 days
-_DAY_MIN = 1440
-_CIRCLE_UDEG = 360000000
+_SUNSET_ELEVATION_DEG = const(-0.833)
+_J2000_UNIX_MIN = const(15778800)  # 2000-01-01T12:00Z, in minutes since 1970
+_CENTURY_MIN = const(52596000)  # 36525 days
+_DAY_MIN = const(1440)
+_CIRCLE_UDEG = const(360000000)
 # At t minutes after J2000: at_zero + t * rate / century, in microdegrees (Meeus 25.2, 25.3, and 25.8's ascending node of the moon)
-_LONGITUDE_UDEG = 280466460
-_LONGITUDE_RATE = 36000769830
-_ANOMALY_UDEG = 357529110
-_ANOMALY_RATE = 35999050290
-_NODE_UDEG = 125040000
-_NODE_RATE = -1934136000
-_ITERATIONS = 5
+_LONGITUDE_UDEG = const(280466460)
+_LONGITUDE_RATE = const(36000769830)
+_ANOMALY_UDEG = const(357529110)
+_ANOMALY_RATE = const(35999050290)
+_NODE_UDEG = const(125040000)
+_NODE_RATE = const(-1934136000)
+_ITERATIONS = const(5)
 
 
 def _angle(at_zero_udeg: int, rate_udeg_century: int, minute: int) -> float:
@@ -41,9 +43,7 @@ def _sun(minute: int) -> tuple[float, float]:
     anomaly = _angle(_ANOMALY_UDEG, _ANOMALY_RATE, minute)
     node = _angle(_NODE_UDEG, _NODE_RATE, minute)
     eccentricity = 0.016708634 - 0.000042037 * century
-    centre_deg = (
-        (1.914602 - 0.004817 * century) * math.sin(anomaly) + 0.019993 * math.sin(2 * anomaly) + 0.000289 * math.sin(3 * anomaly)
-    )
+    centre_deg = (1.914602 - 0.004817 * century) * math.sin(anomaly) + 0.019993 * math.sin(2 * anomaly) + 0.000289 * math.sin(3 * anomaly)
     apparent = mean_longitude + math.radians(centre_deg - 0.00569 - 0.00478 * math.sin(node))
     obliquity = math.radians(23.439291 - 0.0130042 * century + 0.00256 * math.cos(node))
     declination = math.asin(math.sin(obliquity) * math.sin(apparent))

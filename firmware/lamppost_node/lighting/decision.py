@@ -3,6 +3,7 @@
 Any doubt is the safe level: time unknown or too uncertain, no schedule or one that does not check, safe mode. Knows no hardware.
 """
 
+from lamppost_protocol.compat import const
 from lamppost_protocol.errors import RemoteError
 from lamppost_protocol.schedule import check_schedule
 
@@ -27,7 +28,7 @@ CAUSE_SAFE_MODE = 6
 _CAUSES = {EXCEPTION: CAUSE_EXCEPTION, WEEKLY: CAUSE_WEEKLY, DEFAULT: CAUSE_DEFAULT}
 
 #: The lowest time worth believing, 2026-01-01: an earlier "now" is a clock that lost its epoch.
-_EARLIEST_UNIX = 1767225600
+_EARLIEST_UNIX = const(1767225600)
 
 
 class Decision:
@@ -81,9 +82,7 @@ class Decision:
         self._schedule = schedule
         self._verdict = None
 
-    def update(
-        self, unix: int | None, uncertainty_s: int | None, utc_offset_s: int, is_safe_mode: bool
-    ) -> list[tuple["Lease", int]]:
+    def update(self, unix: int | None, uncertainty_s: int | None, utc_offset_s: int, is_safe_mode: bool) -> list[tuple["Lease", int]]:
         """Decide for this instant and return the leases that ended, as `Leases.step` does."""
         is_known = unix is not None and unix >= _EARLIEST_UNIX
         is_known = is_known and (uncertainty_s is None or uncertainty_s <= self._clock_limit_s)

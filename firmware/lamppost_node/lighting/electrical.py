@@ -7,6 +7,8 @@ more than three times in ten minutes at a level that did not change. Ref: OMA 34
 15.
 """
 
+from lamppost_protocol.compat import const
+
 LAMP_FAILURE = 1
 LOW_POWER = 2
 HIGH_POWER = 4
@@ -24,12 +26,12 @@ ALARMS = LAMP_FAILURE | LOW_POWER | HIGH_POWER | DAY_BURNER | CYCLING | RELAY_FA
 #: The faults this file judges; the lamp adds the others.
 _JUDGED = (LAMP_FAILURE, LOW_POWER, HIGH_POWER, DAY_BURNER, METER_MISSING, RELAY_FAILURE)
 
-_LEVEL_PERMILLE = 300
-_DEVIATION_PERMILLE = 150
-_FAILED_PERMILLE = 200
-_BURNING_PERMILLE = 200
-_CYCLES = 4
-_CYCLE_WINDOW_MS = 600000
+_LEVEL_PERMILLE = const(300)
+_DEVIATION_PERMILLE = const(150)
+_FAILED_PERMILLE = const(200)
+_BURNING_PERMILLE = const(200)
+_CYCLES = const(4)
+_CYCLE_WINDOW_MS = const(600000)
 
 
 class Electrical:

@@ -1,5 +1,7 @@
 """The lamp's part of the configuration, and the curves it describes."""
 
+from lamppost_protocol.compat import const
+
 from .curve import Curve
 
 #: (key, default, lowest, highest); config.py checks and completes a fixture's map by this.
@@ -40,7 +42,7 @@ KEYS = (
     ("power_100_dw", 600, 1, 100000),
 )
 
-_LEVELS_PERCENT = (10, 25, 50, 75, 100)
+_LEVELS_PERCENT = const((10, 25, 50, 75, 100))
 
 
 def control_points(config: dict) -> tuple[tuple[int, int], ...]:

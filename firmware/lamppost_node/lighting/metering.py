@@ -1,5 +1,7 @@
 """The lamp's eyes: samples its meter, judges the power, proves orders, counts energy. Cannot touch the light."""
 
+from lamppost_protocol.compat import const
+
 from ..drivers.errors import SensorFault
 from .astronomy import elevation_centideg
 from .electrical import Electrical
@@ -12,9 +14,9 @@ if TYPE_CHECKING:
     from ..drivers.ade7953 import ADE7953
     from ..settings import Settings
 
-_FAST_SAMPLE_MS = 1000
-_SUN_MS = 60000
-_ENERGY_SAVE_MS = 3600000
+_FAST_SAMPLE_MS = const(1000)
+_SUN_MS = const(60000)
+_ENERGY_SAVE_MS = const(3600000)
 
 
 class Metering:
@@ -37,9 +39,7 @@ class Metering:
         self._place = place
         self._settings = settings
         self._energy_name = name
-        self.electrical = Electrical(
-            config["power_100_dw"], config["warm_up_s"] * 1000, config["fault_samples"], config["fault_window"]
-        )
+        self.electrical = Electrical(config["power_100_dw"], config["warm_up_s"] * 1000, config["fault_samples"], config["fault_window"])
         self.proof = PowerProof(
             config["verify_tolerance_permille"],
             config["verify_tolerance_dw"],

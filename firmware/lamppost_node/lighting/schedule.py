@@ -13,6 +13,7 @@ How the steps of a rule run (the form is `lamppost_protocol/schedule.py`):
 
 from collections import namedtuple
 
+from lamppost_protocol.compat import const
 from lamppost_protocol.schedule import CLOCK, SUNSET
 
 from .astronomy import POLAR_DAY, POLAR_NIGHT, sunrise_s, sunset_s
@@ -22,8 +23,8 @@ EXCEPTION = "exception"
 WEEKLY = "weekly"
 DEFAULT = "default"
 
-_DAY_S = 86400
-_NOON_S = 43200
+_DAY_S = const(86400)
+_NOON_S = const(43200)
 
 #: level_percent 0..100; cause EXCEPTION, WEEKLY or DEFAULT; next_change_unix: no change before it, unless the UTC offset changes.
 Verdict = namedtuple("Verdict", ("level_percent", "cause", "next_change_unix"))

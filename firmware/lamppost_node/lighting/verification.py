@@ -5,10 +5,12 @@ level; and where that differs from what it should have taken before by more than
 measured.
 """
 
+from lamppost_protocol.compat import const
+
 VERIFIED = "verified"
 FAILED = "failed"
 
-_SAMPLES = 2
+_SAMPLES = const(2)
 
 
 class PowerProof:
