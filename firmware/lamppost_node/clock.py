@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lamppost_node.interfaces import Ticks
 
-NONCE_LIFE_MS = 120_000  # an answer later than this says too little about the time
+NONCE_LIFE_MS = 60_000  # WIRE.md section 7: an answer later than this says too little about the time
 FLOOR_PERIOD_MS = 3_600_000
 _FLOOR = "floor"
 
@@ -74,7 +74,7 @@ class Clock:
         return utc_offset_s(unix, self.base_offset_s, self.dst)
 
     def make_nonce(self, nonce: bytes) -> bytes:
-        """Remember a fresh random nonce for the next hello; it replaces the one before and is good once, for two minutes."""
+        """Remember a fresh random nonce for the next hello; it replaces the one before and is good once, for a minute."""
         self._nonce = nonce
         self._nonce_ms = self.monotonic_ms()
         return nonce

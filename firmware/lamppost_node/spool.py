@@ -24,6 +24,9 @@ from lamppost_node.stored import KEEP, Stored
 FOLDER = "spool"
 _CURSOR = "cursor"
 _LAST_LEVEL = 3
+_KEPT_ONLY = 0
+_NOTHING = -1
+_GAP_KIND = kinds.kind_of(kinds.GAP)
 
 
 class Spool:
@@ -271,7 +274,7 @@ class Spool:
         turns = 0
         while self.used_bytes() + self._segment_bytes > self._capacity_bytes and len(self._segments) > 1 and turns < 16:
             turns += 1
-            first, _, level = self._segments[0]
+            level = self._segments[0][2]
             if self._last_n(0) <= self.cursor:
                 self._remove(0)
                 continue
@@ -283,12 +286,10 @@ class Spool:
                 index = self._first_below(older_half, _LAST_LEVEL)
             if index >= 0:
                 level = self._segments[index][2] + 1
-                self._compact(index, level, 2 if level < _LAST_LEVEL else 0, kinds.GAP_THINNED)
+                self._compact(index, level, 2 if level < _LAST_LEVEL else _KEPT_ONLY, kinds.GAP_THINNED)
                 self._merge(index)
             else:
-                last = self._last_n(0)
-                owed_from = max(first, self.cursor + 1)
-                self._declare(owed_from, last, last - owed_from + 1, kinds.GAP_SPOOL_FULL, None, None)
+                self._compact(0, level, _NOTHING, kinds.GAP_SPOOL_FULL)
                 self._remove(0)
 
     def _first_below(self, count: int, level: int) -> int:
@@ -298,7 +299,10 @@ class Spool:
         return -1
 
     def _compact(self, index: int, level: int, one_of: int, reason: int) -> None:
-        """Keep every `one_of`-th ordinary record (0: none) and all that must outlive history; declare the rest, then rewrite."""
+        """Keep every `one_of`-th ordinary record and all that must outlive history; declare the rest in one gap record, then rewrite.
+
+        _KEPT_ONLY drops all ordinary records and takes older gap records into the new one, _NOTHING drops everything.
+        """
         self._load(index)
         self._loaded = -1  # the buffer is edited in place; it is nobody's copy until the rewrite is done
         last = self._last_n(index)
@@ -318,14 +322,20 @@ class Spool:
                 if is_whole or damaged:
                     loss.add(expected, n - 1, None if is_whole else damaged)
                 expected, damaged = n + 1, 0
-                is_kept = record.flags & KEEP or (one_of and ordinal % one_of == 0)
-                ordinal += 0 if record.flags & KEEP else 1
+                is_gap = record.kind == _GAP_KIND and one_of <= _KEPT_ONLY
+                is_kept = record.flags & KEEP and one_of != _NOTHING and not is_gap
+                if not record.flags & KEEP:
+                    is_kept = one_of > 0 and ordinal % one_of == 0
+                    ordinal += 1
                 if is_kept:
                     self._buffer[write : write + after - read] = bytes(self._view[read:after])
                     write += after - read
                 else:
                     loss.add(n, n, None)
-                    loss.note_time(record.t)
+                    if n > self.cursor:
+                        loss.note_time(record.t)
+                        if is_gap:
+                            loss.absorb(record.values)
             read = after
         if is_whole or damaged:
             loss.add(expected, last, None if is_whole else damaged)
@@ -377,7 +387,7 @@ class Spool:
         """Append a gap record, in room of its own: it must not itself wait for room."""
         self.dropped += lost
         values = [first, last, lost, reason, from_s, to_s]
-        self._write(Stored(self.next_n, 0, None, 0, None, KEEP, kinds.kind_of(kinds.GAP), 0, values))
+        self._write(Stored(self.next_n, 0, None, 0, None, KEEP, _GAP_KIND, kinds.GOOD, values))
 
     def _name(self, first: int, level: int) -> str:
         return FOLDER + "/" + _epoch_text(self._epoch) + "." + "%012x" % first + "." + str(level)
@@ -401,7 +411,16 @@ class _Loss:
             return
         self.count += last - first + 1 if count is None else min(count, last - first + 1)
         self.first = self.first or first
-        self.last = last
+        self.last = max(self.last, last)
+
+    def absorb(self, values: list[int | None]) -> None:
+        """Take over what an older gap record told, so that gap records do not fill the ring themselves."""
+        if len(values) == 6 and values[0] is not None and values[1] is not None:
+            self.first = min(self.first, values[0])
+            self.last = max(self.last, values[1])
+            self.count += values[2] or 0
+            self.note_time(values[4])
+            self.note_time(values[5])
 
     def note_time(self, t: int | None) -> None:
         if t is not None:
