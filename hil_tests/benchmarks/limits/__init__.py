@@ -1,0 +1,1 @@
+"""The shortest scripts that do the same work: what a figure is divided by."""
