@@ -200,9 +200,7 @@ def status_document(heard: StoredFrame, last: Record, gateway: str) -> dict[str,
     }
 
 
-def reject_document(
-    reason: str, node: int | None, frame: bytes, link: str, at_ms: int, gateway: str, skipped: int = 0
-) -> dict[str, Any]:
+def reject_document(reason: str, node: int | None, frame: bytes, link: str, at_ms: int, gateway: str, skipped: int = 0) -> dict[str, Any]:
     """Return the document of topic gateway/<id>/reject (gateway-reject.json). `skipped`: refusals before this one, not sent."""
     return {
         "v": VERSION,
@@ -231,9 +229,7 @@ def loss_document(loss: Loss, gateway: str) -> dict[str, Any]:
     }
 
 
-def order_state_document(
-    order_id: int, node: int, state: int, at_ms: int, gateway: str, evidence: dict[str, Any]
-) -> dict[str, Any]:
+def order_state_document(order_id: int, node: int, state: int, at_ms: int, gateway: str, evidence: dict[str, Any]) -> dict[str, Any]:
     """Return the retained document of topic order/<order_id>/state (order-state.json)."""
     return {
         "v": VERSION,

@@ -92,12 +92,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._counters = {
-            name: Counter(_PREFIX + name, text, labels, registry=self.registry) for name, (text, labels) in _COUNTERS.items()
-        }
-        self._gauges = {
-            name: Gauge(_PREFIX + name, text, labels, registry=self.registry) for name, (text, labels) in _GAUGES.items()
-        }
+        self._counters = {name: Counter(_PREFIX + name, text, labels, registry=self.registry) for name, (text, labels) in _COUNTERS.items()}
+        self._gauges = {name: Gauge(_PREFIX + name, text, labels, registry=self.registry) for name, (text, labels) in _GAUGES.items()}
         self._histograms = {
             name: Histogram(_PREFIX + shown, text, buckets=buckets, registry=self.registry)
             for name, (shown, text, buckets) in _HISTOGRAMS.items()
@@ -147,9 +143,7 @@ class Metrics:
             server.server_close()
             thread.join(1.0)
 
-    def _label_values(
-        self, name: str, table: Mapping[str, tuple[str, tuple[str, ...]]], labels: dict[str, str]
-    ) -> tuple[str, ...] | None:
+    def _label_values(self, name: str, table: Mapping[str, tuple[str, tuple[str, ...]]], labels: dict[str, str]) -> tuple[str, ...] | None:
         """Return the label values in declared order, "other" for those beyond the cap; None when they do not fit."""
         declared = table.get(name)
         if declared is None or (declared[1] != tuple(labels) and set(declared[1]) != set(labels)):

@@ -97,6 +97,7 @@ class Orders:
         self._beacon_tx: dict[int | None, int] = {}
         self._hold: dict[int, tuple[float, float]] = {}
         self._ledger_second = (0, 0)
+        self._writes: set[asyncio.Task[None]] = set()
         self.events_changed = asyncio.Event()
         """Set when the outbox holds a new order event; publisher.py clears it."""
 
@@ -147,11 +148,9 @@ class Orders:
             return
         except RemoteError as error:
             self._metrics.count("orders_received", result="refused")
-            await self._refuse(error.reason, payload)
+            self._refuse(error.reason, payload)
             return
-        is_crowded = (
-            len(self._open) >= _MAX_OPEN or sum(known.queued.node == node for known in self._open.values()) >= _MAX_OPEN_PER_NODE
-        )
+        is_crowded = len(self._open) >= _MAX_OPEN or sum(known.queued.node == node for known in self._open.values()) >= _MAX_OPEN_PER_NODE
         if is_crowded:
             self._metrics.count("orders_received", result="queue_full")
             event(_LOG, logging.WARNING, "order_queue_full", node=hex8(node), order=signed.order.order_id)
@@ -192,7 +191,7 @@ class Orders:
             return
         except RemoteError as error:
             self._metrics.count("beacons", result="refused")
-            await self._refuse(error.reason, payload)
+            self._refuse(error.reason, payload)
             return
         if signed.tx <= self._beacon_tx.get(signed.node, 0):
             self._metrics.count("beacons", result="repeated")
@@ -207,7 +206,7 @@ class Orders:
                 self._wake.set()
         self._metrics.count("beacons", result="sent" if is_sent else "no_link")
 
-    async def _refuse(self, reason: str, payload: bytes) -> None:
+    def _refuse(self, reason: str, payload: bytes) -> None:
         """Count a refused document and keep it in the ledger, at most `_LEDGER_PER_S` a second."""
         self._metrics.count("rejected", reason=reason)
         second, kept = self._ledger_second
@@ -219,7 +218,20 @@ class Orders:
         event(_LOG, logging.WARNING if kept == 0 else logging.DEBUG, "broker_document_refused", reason=reason)
         octets = refused_octets(payload)
         self.rejected(reason, None, "broker", at_ms, octets)
-        await self._store.write(self._store.outbox.add_reject, reason, None, "broker", at_ms, octets, lazy=True)
+        self._write_down(self._store.outbox.add_reject, reason, None, "broker", at_ms, octets)
+
+    def _write_down(self, method: Callable[..., None], *args: Any) -> None:
+        """Write bookkeeping that may be lost with a crash, without waiting for the disk: a refusal must not hold up orders."""
+
+        async def write() -> None:
+            try:
+                await self._store.write(method, *args, lazy=True)
+            except OutboxError as error:
+                event(_LOG, logging.DEBUG, "bookkeeping_lost", reason=type(error).__name__)
+
+        task = asyncio.get_running_loop().create_task(write(), name="orders bookkeeping")
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
 
     def rejected(self, reason: str, node: int | None, link: str, at_ms: int, data: bytes) -> None:
         """Called for each refused document that is kept; publisher.py replaces it by its own."""
@@ -278,7 +290,7 @@ class Orders:
         at_ms = int(self._wall_s() * 1000)
         self._metrics.count("order_sends")
         outbox = self._store.outbox
-        await self._store.write(outbox.order_sent, queued.order_id, at_ms, lazy=True)
+        self._write_down(outbox.order_sent, queued.order_id, at_ms)
         if known.state == orders.QUEUED:
             known.state = orders.SENT
             if queued.verb == orders.RESEND:

@@ -166,11 +166,11 @@ class FrameTable:
             )
             self._unpublished -= sum(1 for _ in rows)
 
-    def unpublish_since(self, received_at_ms: int) -> int:
-        """The broker forgot: put kept frames received since then back into the queue; return how many."""
+    def unpublish_since(self, published_at_ms: int) -> int:
+        """The broker forgot: put kept frames that it confirmed since then back into the queue; return how many."""
         rows = self._connection.execute(
-            "UPDATE frame SET published_at_ms = NULL WHERE published_at_ms IS NOT NULL AND received_at_ms >= ? RETURNING id",
-            (received_at_ms,),
+            "UPDATE frame SET published_at_ms = NULL WHERE published_at_ms >= ? RETURNING id",
+            (published_at_ms,),
         )
         count = sum(1 for _ in rows)
         self._unpublished += count

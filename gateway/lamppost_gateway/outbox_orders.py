@@ -69,13 +69,17 @@ class OrderTable:
         """The order went out once more; its state stays."""
         self._connection.execute("UPDATE order_queue SET attempts = attempts + 1, sent_at_ms = ? WHERE order_id = ?", (at_ms, order_id))
 
-    def set_order_state(self, order_id: int, state: int, at_ms: int, evidence: str = "{}") -> bool:
+    def set_order_state(self, order_id: int, state: int, at_ms: int, evidence: str = "{}", *, overrule: bool = False) -> bool:
         """Move an order on and note the event; False when it is unknown, unchanged, at its end or would go back.
 
-        Verified is no end: the lease is still to be reverted, so 5 may become 6.
+        Verified is no end: the lease is still to be reverted, so 5 may become 6. With `overrule` (the node's own signed
+        word) an order that this gateway took for expired, as nothing was heard of it, gets its true state after all.
         """
         order = self.get_order(order_id)
-        if order is None or state <= order.state or order.state in (REVERTED, EXPIRED, REFUSED):
+        if order is None or state == order.state:
+            return False
+        is_overruled = overrule and order.state == EXPIRED and state >= ACCEPTED
+        if not is_overruled and (state < order.state or order.state in (REVERTED, EXPIRED, REFUSED)):
             return False
         self._connection.execute("UPDATE order_queue SET state = ?, at_ms = ? WHERE order_id = ?", (state, at_ms, order_id))
         self._note(order_id, order.node, state, at_ms, evidence)

@@ -323,6 +323,7 @@ class Bench:
 
     BrokerProcess = BrokerProcess
     Street = Street
+    Authority = Authority
     Subscriber = Subscriber
     Node = Node
     NETWORK = NETWORK

@@ -41,9 +41,7 @@ def test_broker_killed_and_restarted_mid_drain(bench: Any, street: Any, broker: 
     total = 200
 
     async def test() -> None:
-        street.config = street.config.model_copy(
-            update={"outbox": street.config.outbox.model_copy(update={"drain_per_s": 100})}
-        )
+        street.config = street.config.model_copy(update={"outbox": street.config.outbox.model_copy(update={"drain_per_s": 100})})
         broker.kill()
         async with street.running():
             nodes = list(street.nodes.values())
@@ -119,9 +117,7 @@ def test_flapping_connection_costs_only_what_was_in_flight(bench: Any, street: A
     flaps = 5
 
     async def test() -> None:
-        street.config = street.config.model_copy(
-            update={"outbox": street.config.outbox.model_copy(update={"in_flight": 10})}
-        )
+        street.config = street.config.model_copy(update={"outbox": street.config.outbox.model_copy(update={"in_flight": 10})})
         async with street.running(), bench.Subscriber(broker.port).listening() as city:
             node = street.nodes[0x11]
             for _ in range(flaps):
@@ -191,9 +187,7 @@ def test_rejects_and_hellos_are_published_and_thinned(bench: Any, street: Any, b
             for _ in range(1000):
                 street.publisher.rejected("bad_signature", 0x11, "line", 1_800_000_000_000, b"\xd2\x84")
             for node in (0x11, 0x11, 0x99):
-                street.publisher.hello_heard(
-                    "line", hello.Hello(bench.NETWORK, node, 1, 0, bytes(range(8)), 1, 1, "0.1.0")
-                )
+                street.publisher.hello_heard("line", hello.Hello(bench.NETWORK, node, 1, 0, bytes(range(8)), 1, 1, "0.1.0"))
             await bench.until(lambda: len(city.documents("/hello")) == 1)
             (message,) = city.documents("/hello")
             assert (message["node"], message["nonce"]) == ("00000011", "0001020304050607")
