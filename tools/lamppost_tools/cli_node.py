@@ -41,7 +41,7 @@ def enrol(
         settings, asset_of_file = load_node_config(config, network)
     else:
         settings, asset_of_file = config_of_fixtures(fixture or [], network), None
-    number = None if node_id is None else _node(node_id)
+    number = None if node_id is None else parse_node(node_id)
     made = enrol_node(Registry(registry), nodes, authority_key, settings, number, asset or asset_of_file, KeySource())
     if is_json:
         terminal.print_json(made)
@@ -76,14 +76,15 @@ def revoke(
     is_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
 ) -> None:
     """From now on refuse everything this node says, and drop its hop key. Its history stays."""
-    entry = Registry(registry).revoke(_node(node))
+    entry = Registry(registry).revoke(parse_node(node))
     if is_json:
         terminal.print_json({"node": node, **entry})
         return
     terminal.out.print(f"node {node} is revoked; gateways refuse its frames as revoked_node once they have this registry")
 
 
-def _node(text: str) -> int:
+def parse_node(text: str) -> int:
+    """A node id as people type it, leading zeros left out or not. Raises UsageError."""
     try:
         value = int(text, 16)
     except ValueError:

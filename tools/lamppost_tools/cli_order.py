@@ -8,6 +8,7 @@ import typer
 
 from lamppost_tools import terminal
 from lamppost_tools.city import find_city
+from lamppost_tools.cli_node import parse_node
 from lamppost_tools.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Tell a node what to do, and follow what becomes of it.")
@@ -33,7 +34,7 @@ def dim(
     broker_port: _Port = None, no_wait: _NoWait = False, deadline_s: _Deadline = 60.0, is_json: _Json = False,
 ) -> None:  # fmt: skip
     """Set a lamp's level for a while; done when measured power moved as it should (verified)."""
-    request: dict[str, Any] = {"verb": "level", "node": node, "level_percent": level_percent, "ramp_s": ramp_s}
+    request: dict[str, Any] = {"verb": "level", "node": f"{parse_node(node):08x}", "level_percent": level_percent, "ramp_s": ramp_s}
     if lease is not None:
         request["lease_s"] = _seconds(lease)
     _send(request, fixture, (city, network, broker_host, broker_port), 0 if no_wait else deadline_s, is_json)
@@ -47,7 +48,7 @@ def cancel(
     broker_port: _Port = None, no_wait: _NoWait = False, deadline_s: _Deadline = 60.0, is_json: _Json = False,
 ) -> None:  # fmt: skip
     """Take an order back: the lamp returns to its schedule."""
-    request = {"verb": "cancel", "node": node, "order_id": order_id}
+    request = {"verb": "cancel", "node": f"{parse_node(node):08x}", "order_id": order_id}
     _send(request, fixture, (city, network, broker_host, broker_port), 0 if no_wait else deadline_s, is_json)
 
 
@@ -64,7 +65,7 @@ def schedule(
     """Give a lamp its plan; it lives by it for months without any link."""
     from lamppost_tools.schedule_file import load_schedule
 
-    request = {"verb": "schedule", "node": node, "schedule": load_schedule(file)}
+    request = {"verb": "schedule", "node": f"{parse_node(node):08x}", "schedule": load_schedule(file)}
     _send(request, fixture, (city, network, broker_host, broker_port), 0 if no_wait else deadline_s, is_json)
 
 
@@ -77,7 +78,7 @@ def resend(
     broker_port: _Port = None, no_wait: _NoWait = False, deadline_s: _Deadline = 60.0, is_json: _Json = False,
 ) -> None:  # fmt: skip
     """Ask a node for records again, for when a gateway lost them."""
-    request = {"verb": "resend", "node": node, "first_n": first_n, "last_n": last_n}
+    request = {"verb": "resend", "node": f"{parse_node(node):08x}", "first_n": first_n, "last_n": last_n}
     _send(request, None, (city, network, broker_host, broker_port), 0 if no_wait else deadline_s, is_json)
 
 

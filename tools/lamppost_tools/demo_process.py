@@ -60,6 +60,10 @@ class Child:
         lines = self._log_text().strip().splitlines()
         return lines[-1][:200] if lines else "its log is empty"
 
+    def has_logged(self, text: str) -> bool:
+        """Whether `text` stands in what it logged since its start."""
+        return text in self._log_text()
+
     def _log_text(self) -> str:
         with self.log.open("rb") as log:
             log.seek(self._log_start_bytes)

@@ -87,7 +87,7 @@ class Prover:
                 if (node, fixture) not in seen.records or not says_the_same(seen, seen.records[(node, fixture)])
             ]
 
-        if not self._witness.wait(lambda seen: not missing(seen), 25):
+        if not self._wait(lambda seen: not missing(seen), 25):
             raise NotHeldError(f"no verified record of {', '.join(self._witness.look(missing))}")
         qualities = self._witness.look(
             lambda seen: ", ".join(f"{node}/{fixture} {seen.records[(node, fixture)]['quality']}" for node, fixture in wanted)
@@ -98,7 +98,7 @@ class Prover:
         """`lamppost order dim` on the real command line, the states on MQTT, and the true power of the model lamp."""
         lamp = NODES[0]
         key = (lamp.id, "lamp")
-        if not self._witness.wait(lambda seen: _clock_state(seen, key) == "synced", 20):
+        if not self._wait(lambda seen: _clock_state(seen, key) == "synced", 20):
             raise NotHeldError("the node did not learn the time: no beacon was accepted")
         before_w = self._true_power_w(lamp.name)
         command = ["order", "dim", lamp.id, str(_LEVEL_PERCENT), "--for", "30m", "--json", "--deadline-s", "15"]
@@ -107,7 +107,7 @@ class Prover:
         if done.returncode != 0:
             raise NotHeldError(f"the order ended with {done.returncode}: {lines[-1] if lines else done.stderr.strip()}")
         order_id = lines[0]["order_id"]
-        self._witness.wait(lambda seen: len(seen.orders.get(order_id, [])) >= len(_ORDER_STATES), 3)
+        self._wait(lambda seen: len(seen.orders.get(order_id, [])) >= len(_ORDER_STATES), 3)
         states = self._witness.look(lambda seen: [document.get("state") for document in seen.orders.get(order_id, [])])
         if [state for state in _ORDER_STATES if state in states] != list(_ORDER_STATES):
             raise NotHeldError(f"states on MQTT were {states}")
@@ -128,7 +128,7 @@ class Prover:
         def heard(seen: Seen) -> set[tuple[str, str]]:
             return {(str(reject.get("reason")), str(reject.get("bytes"))) for reject in seen.rejects}
 
-        if not self._witness.wait(lambda seen: set(lies.items()) <= heard(seen), 10):
+        if not self._wait(lambda seen: set(lies.items()) <= heard(seen), 10):
             raise NotHeldError(f"of both lies MQTT shows {sorted(reason for reason, _ in self._witness.look(heard))}")
         end_s = time.monotonic() + 6
         listed: list[str] = []
@@ -146,7 +146,7 @@ class Prover:
         marks = {node: len(_numbers(cable)) for node, cable in cables.items()}
         self._street.kill_broker()
         down_s = time.monotonic()
-        if not self._witness.wait(lambda seen: not seen.is_connected, 5):
+        if not self._wait(lambda seen: not seen.is_connected, 5):
             raise NotHeldError("the subscriber did not notice that the broker is gone")
         end_s = down_s + 15
         while any(len(_numbers(cable)) < marks[node] + _OUTAGE_FRAMES for node, cable in cables.items()):
@@ -164,7 +164,7 @@ class Prover:
         def is_whole(seen: Seen) -> bool:
             return not missing(seen) and all(is_contiguous(seen.numbers[node]) for node in owed)
 
-        if not self._witness.wait(is_whole, 20):
+        if not self._wait(is_whole, 20):
             raise NotHeldError(f"records missing after the outage: {self._witness.look(missing)}")
         totals = self._witness.look(lambda seen: [f"{node} 1..{max(seen.numbers[node])}" for node in owed])
         return f"{outage_s:.1f} s without broker; numbers complete: {', '.join(totals)}"
@@ -173,7 +173,7 @@ class Prover:
         """The particulate sensor needs 30 s of fan before its values count; until then they are marked, not hidden."""
         station = NODES[2]
         key = (station.id, "air")
-        if not self._witness.wait(lambda seen: key in seen.good and says_the_same(seen, seen.good[key]), 40):
+        if not self._wait(lambda seen: key in seen.good and says_the_same(seen, seen.good[key]), 40):
             quality = self._witness.look(lambda seen: seen.records.get(key, {}).get("quality"))
             raise NotHeldError(f"air is still {quality!r}")
         values = self._witness.look(lambda seen: seen.good[key]["values"])
@@ -182,6 +182,8 @@ class Prover:
     def nothing_else_was_told(self) -> str:
         """No unverifiable frame, no JSON that differs from its frame, no gap, no node that had to start again, no dark lamp."""
         found = self._witness.look(_faults)
+        if tracebacks := self._street.tracebacks():
+            found.append(f"tracebacks in the log of {', '.join(tracebacks)}")
         restarts = {name: count for name, count in self._street.restarts.items() if count}
         if restarts:
             found.append(f"nodes had to start again: {restarts}")
@@ -193,6 +195,15 @@ class Prover:
             raise NotHeldError("; ".join(found))
         total = self._witness.look(lambda seen: sum(len(numbers) for numbers in seen.numbers.values()))
         return f"{total} records, each equal to its signed frame; no lamp below {_LEVEL_PERCENT} %, no node restarted"
+
+    def _wait(self, is_so: Callable[[Seen], Any], deadline_s: float) -> bool:
+        """Wait for what is seen on MQTT; raises MissingError as soon as a program that must run has ended."""
+        end_s = time.monotonic() + deadline_s
+        while not self._witness.wait(is_so, min(1.0, max(0.0, end_s - time.monotonic()))):
+            self._street.check_running()
+            if time.monotonic() >= end_s:
+                return False
+        return True
 
     def _true_power_w(self, name: str) -> float:
         return float(self._street.ask_bench(op="state", node=name)["nodes"][name]["lamp"]["power_w"])

@@ -22,6 +22,7 @@ WITNESS_ID = "lamppost-demo-witness"
 _READY_S = 15.0
 _WATCH_S = 0.25
 _CONTROL_S = 5.0
+_BOOT_LOOP = 5  # starts of one node after which nothing more is expected of it
 
 
 class Street:
@@ -79,10 +80,16 @@ class Street:
         self._watcher.start()
 
     def check_running(self) -> None:
-        """Raises MissingError when a program that must run has ended."""
+        """Raises MissingError when a program that must run has ended, or a node starts again and again."""
         for name, child in list(self._group.children.items()):
-            if name not in self.restarts and name != "broker" and not child.is_running:
+            is_looping = self.restarts.get(name, 0) >= _BOOT_LOOP
+            is_missed = name not in self.restarts and name != "broker" and not child.is_running
+            if is_looping or is_missed:
                 raise MissingError(f"{name} ended: {child.last_words()}", f"read {child.log}")
+
+    def tracebacks(self) -> list[str]:
+        """Names of the programs that logged a traceback since they started."""
+        return [name for name, child in self._group.children.items() if child.has_logged("Traceback (most recent call last)")]
 
     def ask_bench(self, **order: Any) -> dict[str, Any]:
         """One order to the bench's control socket, one answer. Raises MissingError."""

@@ -64,8 +64,9 @@ async def show_order(broker: BrokerSettings, network: int, order_id: int) -> dic
         await client.subscribe(topic, _QOS)
         try:
             async with asyncio.timeout(_RETAINED_DEADLINE_S):
-                async for _, document in _documents(client):
-                    return document
+                async for found, document in _documents(client):
+                    if found == topic:  # amqtt sends new subscribers retained messages of other topics too
+                        return document
         except TimeoutError:
             pass
     raise DeadlineError(

@@ -120,7 +120,7 @@ def agree(request: OrderRequest, nodes: dict[str, Any], limits: LimitSettings, r
 
 def _target(request: OrderRequest, entry: dict[str, Any]) -> int:
     fixtures = list(entry.get("fixtures", ()))
-    if request.verb == "resend" or (request.verb == "cancel" and request.fixture is None):
+    if request.verb == "resend":
         return 0
     lamps = [name for name in fixtures if name.split(".")[0] == "lamp"]
     name = request.fixture if request.fixture is not None else (lamps[0] if len(lamps) == 1 else None)

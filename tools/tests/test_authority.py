@@ -128,7 +128,7 @@ def test_other_verbs(authority):
     """Cancel, schedule and resend carry their arguments and a target."""
     plan = [1, 100, [[127, [1, 0, 100], [2, 0, 0]]], []]
     for fields, expected in (
-        ({"verb": "cancel", "order_id": 7}, (orders.CANCEL, 0, [7])),
+        ({"verb": "cancel", "order_id": 7}, (orders.CANCEL, kinds.LAMP, [7])),
         ({"verb": "cancel", "order_id": 7, "fixture": "lamp"}, (orders.CANCEL, kinds.LAMP, [7])),
         ({"verb": "schedule", "schedule": plan}, (orders.SCHEDULE, kinds.LAMP, [plan])),
         ({"verb": "resend", "first_n": 4, "last_n": 5}, (orders.RESEND, 0, [4, 5])),
