@@ -130,6 +130,7 @@ class Gateway:
                         ("watchdog", self._run_watchdog),
                     )
                 ]
+                await asyncio.sleep(0)  # every link has tried its port once
                 event(_log, logging.INFO, "started", gateway=config.gateway.id, links=len(links), pid=os.getpid())
                 systemd.notify("READY=1")
                 self.is_ready.set()

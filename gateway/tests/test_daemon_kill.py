@@ -1,6 +1,5 @@
 """kill -9 at random instants under load loses nothing acknowledged and stores nothing twice (R01)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,11 +24,6 @@ main()
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-
-
 def play(folder: Path, seed: int, rounds: int, program: tuple[str, ...] = ("-m", "lamppost_gateway")) -> KillRounds:
     bench = KillRounds(folder, seed, program=program)
     try:
@@ -39,9 +33,9 @@ def play(folder: Path, seed: int, rounds: int, program: tuple[str, ...] = ("-m",
     return bench
 
 
-def test_kills_lose_nothing_acknowledged_and_store_nothing_twice(folder: Path) -> None:
+def test_kills_lose_nothing_acknowledged_and_store_nothing_twice(tmp_path: Path) -> None:
     """Twenty seeded rounds on three lines; `bench.kill_rounds` runs as many as are asked for."""
-    result = play(folder, 1, ROUNDS).result
+    result = play(tmp_path, 1, ROUNDS).result
     assert result.lost == [], result
     assert result.twice == [], result
     assert result.broken == [], result
@@ -49,16 +43,16 @@ def test_kills_lose_nothing_acknowledged_and_store_nothing_twice(folder: Path) -
     assert result.resent_frames > 0
 
 
-def test_the_planted_bug_acknowledge_before_commit_is_caught(folder: Path) -> None:
+def test_the_planted_bug_acknowledge_before_commit_is_caught(tmp_path: Path) -> None:
     """The same rounds find losses in a gateway that acknowledges too early."""
-    result = play(folder, 2, 6, ("-c", ACKNOWLEDGE_FIRST)).result
+    result = play(tmp_path, 2, 6, ("-c", ACKNOWLEDGE_FIRST)).result
     assert result.lost != []
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(20_000)
 @pytest.mark.parametrize("seed", range(100, 110))
-def test_a_thousand_kills(folder: Path, seed: int) -> None:
+def test_a_thousand_kills(tmp_path: Path, seed: int) -> None:
     """Ten seeds of a thousand rounds."""
-    result = play(folder, seed, 1_000).result
+    result = play(tmp_path, seed, 1_000).result
     assert (result.lost, result.twice, result.broken) == ([], [], [])
