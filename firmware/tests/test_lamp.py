@@ -1,10 +1,12 @@
 """The lamp as a whole: schedule, orders with their evidence, reboots, safe mode, reports. Real drivers, pins and bus below."""
 
+import asyncio
 import datetime
 import itertools
 from typing import Any
 
 import pytest
+from fake_buses import run_virtual
 from lamp_bench import NIGHT, START_UNIX, Street
 from lamppost_node.fixtures import lamp as lamp_module
 from lamppost_node.lighting import decision, electrical
@@ -140,6 +142,16 @@ def test_an_order_whose_power_does_not_move_stays_unverified(fault: Any, reason:
     assert street.light_permille == 500
     street.run(300)
     assert len(street.states(7)) == 2
+
+
+def test_power_that_fits_without_moving_is_no_proof() -> None:
+    """A meter stuck at just the right value: before and after are equal, so nothing was proven."""
+    street = lit_street()
+    street.fault_w = lambda power: 39.2
+    street.run(10)
+    street.order(street.level_order(7, 60, 0, 900))
+    street.run(200)
+    assert street.states(7) == [(APPLIED, 0), (APPLIED, orders.UNVERIFIED_POWER)]
 
 
 def test_a_failed_lamp_is_named_as_the_reason() -> None:
@@ -389,6 +401,46 @@ def test_a_clock_too_uncertain_is_no_clock() -> None:
     assert street.light_permille == 1000
 
 
+def test_a_doubtful_clock_ends_no_lease() -> None:
+    """Far ahead but uncertain, then certain again: the lease is still there."""
+    street = lit_street()
+    street.order(street.level_order(7, 30, 0, 900))
+    street.run(60)
+    now = street.clock.now()
+    assert now is not None
+    street.clock.uncertainty = 10**6
+    street.clock.set(now + 5000)
+    street.run(10)
+    assert street.light_permille == 1000
+    street.clock.uncertainty = 1
+    street.clock.set(now + 60)
+    street.run(60)
+    assert street.light_permille == 300
+
+
+def test_not_after_is_exclusive() -> None:
+    """In the second named, the lease has ended."""
+    street = lit_street()
+    street.order(street.level_order(7, 30, 0, 100))
+    street.run(98.8)
+    assert street.lamp.cause == decision.CAUSE_ORDER
+    street.run(1.4)
+    assert street.lamp.cause == decision.CAUSE_WEEKLY
+
+
+@pytest.mark.parametrize(("day", "hour"), [("2027-03-28", 3), ("2027-10-31", 4)])
+def test_a_step_after_the_change_of_daylight_saving_is_on_time(day: str, hour: int) -> None:
+    """05:00 on the wall is 03:00 or 04:00 UTC; the lamp decided for the night before the clocks changed."""
+    at = datetime.datetime.fromisoformat(f"{day}T00:00:00+00:00")
+    street = Street(int(at.timestamp())).with_schedule([1, 100, [[127, [1, 0, 100], [0, 300, 40], [2, 0, 0]]], []])
+    street.run(30)
+    assert street.lamp.command_percent == 100
+    street.run(hour * 3600 - 40, 10_000)
+    assert street.lamp.command_percent == 100
+    street.run(30, 10_000)
+    assert street.lamp.command_percent == 40
+
+
 @pytest.mark.parametrize("unix", [0, 1, 946684800, 1767225000])
 def test_a_clock_before_the_product_existed_is_no_clock(unix: int) -> None:
     """1970 and 2000 epochs: a lost clock, not a time."""
@@ -494,3 +546,43 @@ def test_build_makes_it_from_a_board() -> None:
     assert street.values()["power"] == 600
     for key, default, lowest, highest in lamp_module.KEYS:
         assert lowest <= default <= highest, key
+
+
+def test_the_task_survives_what_breaks_it() -> None:
+    """`run` itself: a broken clock is the safe level and a log line, ten seconds later another try; a broken meter only a line."""
+
+    async def scenario() -> None:
+        street = Street().with_schedule([1, 40, [], []])
+        task = asyncio.create_task(street.lamp.run())
+
+        async def pass_time(seconds: int) -> None:
+            for _ in range(seconds * 10):
+                await asyncio.sleep(0.1)
+                street.clock.ms += 100
+
+        await pass_time(30)
+        assert street.light_permille == 400
+        street.clock.breaks = ValueError("secret 1234")
+        await pass_time(3)
+        assert street.light_permille == 1000
+        await pass_time(30)
+        assert street.light_permille == 1000
+        street.clock.breaks = None
+        await pass_time(40)
+        assert street.light_permille == 400
+        assert street.lamp.control_faults >= 3
+        assert street.node.lines[0] == "lamp control: ValueError"
+        assert any(values[8] & electrical.CONTROL_FAULT for _, values, _ in street.node.records)
+        assert not street.values()["faults"] & electrical.CONTROL_FAULT
+        street.meter.breaks = ZeroDivisionError()
+        lives = street.node.lives
+        await pass_time(10)
+        assert street.light_permille == 400
+        assert street.node.lives > lives
+        assert street.node.lines[-1] == "lamp attend: ZeroDivisionError"
+        assert not any("1234" in line for line in street.node.lines)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run_virtual(scenario())
