@@ -161,9 +161,6 @@ class Publisher:
                     await self._serve(connection)
             except (BrokerError, OutboxError) as error:
                 self.last_error = str(error)
-            except Exception as error:  # supervisor: a mistake here must not stop receiving and storing
-                self.last_error = type(error).__name__
-                _LOG.exception("event=publisher_failed")
             finally:
                 self.state = "off"
                 self._connection = None
@@ -185,19 +182,19 @@ class Publisher:
         self._metrics.count("broker_connects")
         self._metrics.gauge("broker_connected", 1)
         self._trouble.recovered(protocol=connection.protocol)
-        jobs = (
-            self._run_lanes(connection),
-            self._run_marks(),
-            self._run_incoming(connection),
-            self._run_hints(connection),
-            self._run_events(connection),
-            self._run_health(connection),
-            self._run_watch(connection),
-        )
+        jobs = {
+            "lanes": self._run_lanes(connection),
+            "marks": self._run_marks(),
+            "incoming": self._run_incoming(connection),
+            "hints": self._run_hints(connection),
+            "events": self._run_events(connection),
+            "health": self._run_health(connection),
+            "watch": self._run_watch(connection),
+        }
         try:
             async with _first_failure_only(), asyncio.TaskGroup() as group:
-                for job in jobs:
-                    group.create_task(job, name=f"publisher {job.cr_code.co_name}")
+                for name, job in jobs.items():
+                    group.create_task(job, name=f"publisher {name}")
         except asyncio.CancelledError:
             await self._say_goodbye(connection)
             raise

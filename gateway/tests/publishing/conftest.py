@@ -168,7 +168,7 @@ class Street:
         self.stranger = Node(0x99)
         self.link = Link("line")
         self.wall_offset_s = 0.0
-        text = f"""
+        text = self.text = f"""
 [gateway]
 id = "gw-1"
 network = "{hex8(NETWORK)}"
