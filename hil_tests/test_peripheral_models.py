@@ -96,6 +96,13 @@ def test_receive_buffer_keeps_the_oldest_and_loses_the_rest() -> None:
     assert abs(distances(octets(made, "uart 2 read 4", 3600.5))[0] - 900) < 5
 
 
+def test_receive_buffer_cuts_a_frame_where_it_is_full() -> None:
+    """What does not fit is lost in the middle of a frame: the driver must find the next start."""
+    made = open_bin()
+    ask(made, "uart 2 init 9600 250", 0.0)
+    assert ask(made, "uart 2 any", 3600.0) == "250"
+
+
 def test_wrong_baud_rate_gives_no_frame() -> None:
     """Octets come, but none with a distance in them."""
     made = cabinet("bin")
@@ -229,6 +236,7 @@ def test_reading_early_is_not_acknowledged(command: str, early_s: float, done_s:
     assert made.handle(b"i2c 0 44 r6", 1.0 + early_s) == b"err 19"
     assert len(octets(made, "i2c 0 44 r6", 1.0 + done_s)) == 6
     assert made.handle(b"i2c 0 44 r6", 1.1) == b"err 19"
+    assert made.handle(f"i2c 0 44 w{command} r6".encode(), 2.0) == b"err 19"
 
 
 def test_climate_is_the_streets() -> None:

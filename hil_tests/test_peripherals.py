@@ -1,12 +1,16 @@
 """The whole bench: real MicroPython programs, the `machine` module, real FIFOs, the server process, kill -9."""
 
 import contextlib
+import selectors
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench.peripherals.client import DEADLINE_S, Bench, Program, find_micropython
+from bench.peripherals.cabinet import Cabinet
+from bench.peripherals.client import DEADLINE_S, Bench, Program, find_micropython, receive
+from bench.peripherals.server import Door
+from bench.peripherals.street import Street
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +69,27 @@ def test_half_a_request_of_a_killed_program_is_void(bench: Bench) -> None:
     assert program.line() == "0"
     assert program.wait() == 0
     assert bench.wait_for("lamp", running=False)["lamp"]["min_level_permille"] == 1000
+
+
+def test_a_void_half_line_is_not_answered(bench: Bench) -> None:
+    """The first thing a successor reads is the answer to its own hello."""
+    with (
+        open(bench.folder / "lamp" / "request", "wb", buffering=0) as request,
+        open(bench.folder / "lamp" / "answer", "rb", buffering=0) as answer,
+    ):
+        request.write(b"pin 26 out 1\x18\nhello 77 0\n")
+        assert receive(answer.fileno(), b"\n").startswith(b"hello 77 1 02")
+
+
+def test_hang_up_overtaken_by_a_successor(tmp_path: Path) -> None:
+    """Woken by a death, the server may find the FIFO open again and empty: neither end of file nor data."""
+    cabinet = Cabinet("n", "lamp", Street(1, 0))
+    door = Door(cabinet, tmp_path, selectors.DefaultSelector())
+    with contextlib.closing(door), open(tmp_path / "request", "wb", buffering=0) as successor:
+        door.on_request(1.0)
+        successor.write(b"\x18\nhello 00 0\n")
+        door.on_request(2.0)
+        assert cabinet.is_running
 
 
 def test_successor_starting_before_the_death_is_noticed(bench: Bench) -> None:

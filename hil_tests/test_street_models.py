@@ -94,6 +94,15 @@ def test_power_follows_the_level_with_a_lag() -> None:
     assert watts(made, 45.1) == 0
 
 
+def test_energy_follows_the_settling_power() -> None:
+    """Energy is the integral of the power shown, lag included: 60 W for 10 s, then 20 s on the way to 34 W."""
+    made = cabinet("lamp")
+    assert made.lamp is not None
+    ask(made, "pwm 25 1000 32768", 10.0)
+    expected_wh = (60 * 10 + 34 * 20 + 26 * 2) / 3600
+    assert abs(made.lamp.supply(30.0).energy_wh - expected_wh) < 0.0005
+
+
 def test_meter_and_lamp_faults() -> None:
     """Dead light, welded relay, a meter that reads too much, sticks, or is gone."""
     made = with_meter_set_up()

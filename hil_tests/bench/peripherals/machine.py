@@ -2,7 +2,8 @@
 
 Put this file's folder first on the VM's path. It holds no model and no state that a chip would not hold.
 Environment: `BENCH_EXCHANGE`, absolute path of a folder with the FIFOs `request` and `answer` (bench.peripherals.server
-makes them); `BENCH_LINE`, absolute path of the pty behind UART 1.
+makes them); `BENCH_LINE`, absolute path of the pty behind UART 1, best of a link to it, so that a cable can be pulled and put back.
+Do not start the program as a session leader: the pty would become its terminal, and pulling the cable would kill it.
 An exchange is one request line and one answer line, synchronous; bench.peripherals.requests documents the lines.
 Only what firmware commonly uses, for heap that the models cost is heap the firmware lacks: ADC, SPI, RTC and some functions lie
 in machine_extra.py, loaded when first asked for. Known gaps: no interrupts, no Timer, no sleep modes.
