@@ -219,7 +219,7 @@ class Outbox(FrameTable, OrderTable, LedgerTable, BudgetTable):
         self.prune_resends(now_ms)
         self.prune_rejects(now_ms - reject_keep_ms)
         self.prune_orders(now_ms - max(retention_ms, 86_400_000))
-        return self.prune_frames(now_ms - retention_ms)
+        return self.prune_next_frames(now_ms - retention_ms)
 
     def counts(self) -> OutboxCounts:
         """Numbers for status and metrics; a frame count over a million rows is made once, then kept."""

@@ -13,6 +13,7 @@ from lamppost_gateway.outbox_rows import NewFrame, NodeState, StoredFrame, pack,
 
 _COLUMNS = "id, node, epoch, tx, n, count, fresh, received_at_ms, link, late, data"
 _PRUNE_ROWS = 2_000  # per call, so that one housekeeping commit stays short
+_PRUNE_LOOK_ROWS = 20_000  # 10 s of the largest cabinet's traffic, so that pruning keeps up
 MAX_RESEND_RECORDS = 65_536
 
 
@@ -38,6 +39,7 @@ class FrameTable:
     def _load_frames(self) -> None:
         self._next_id = max(getattr(self, "_next_id", 1), 1 + self._one("SELECT coalesce(max(id), 0) FROM frame"))
         self._unpublished = self._one("SELECT count(*) FROM frame WHERE published_at_ms IS NULL")
+        self._prune_after_id = 0
         self._frames = -1  # counted only when asked for: a million rows take a third of a second
         self._resend: dict[tuple[int, int], list[_Range]] = {}
         for row in self._connection.execute("SELECT id, node, epoch, first_n, last_n, until_ms, taken FROM resend"):
@@ -178,9 +180,27 @@ class FrameTable:
 
     def prune_frames(self, published_before_ms: int, limit: int = _PRUNE_ROWS) -> int:
         """Delete the oldest delivered frames published before then, at most `limit`; the newest row always stays."""
+        return self._delete_published("id < ?", published_before_ms, (self._newest_row(),), limit)
+
+    def prune_next_frames(self, published_before_ms: int) -> int:
+        """As `prune_frames`, but looks at a bounded stretch and goes on where the last call ended.
+
+        Behind a long outage's backlog the delivered rows stand far back; looking for them must not hold up a commit.
+        """
+        last = 0
+        for row in self._connection.execute(
+            "SELECT max(id) FROM (SELECT id FROM frame WHERE id > ? ORDER BY id LIMIT ?)", (self._prune_after_id, _PRUNE_LOOK_ROWS)
+        ):
+            last = row[0] or 0
+        upto = min(last, self._newest_row() - 1)
+        count = self._delete_published("id > ? AND id <= ?", published_before_ms, (self._prune_after_id, upto), _PRUNE_LOOK_ROWS)
+        self._prune_after_id = last if last < self._newest_row() else 0
+        return count
+
+    def _delete_published(self, where: str, published_before_ms: int, parameters: Sequence[Any], limit: int) -> int:
         rows = self._connection.execute(
-            "DELETE FROM frame WHERE id IN (SELECT id FROM frame WHERE published_at_ms < ? AND id < ? ORDER BY id LIMIT ?) RETURNING id",
-            (published_before_ms, self._newest_row(), limit),
+            f"DELETE FROM frame WHERE id IN (SELECT id FROM frame WHERE {where} AND published_at_ms < ? ORDER BY id LIMIT ?) RETURNING id",
+            (*parameters, published_before_ms, limit),
         )
         count = sum(1 for _ in rows)
         if self._frames >= 0:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pytest
 from lamppost_gateway.errors import OutboxError, OutboxFull
@@ -14,16 +14,17 @@ from lamppost_gateway.outbox_rows import NewFrame
 from lamppost_gateway.store import Store
 
 LIMIT_BYTES = 600_000
+T = TypeVar("T")
 
 
 def frame(n: int, node: int = 1, alarm: bool = False) -> NewFrame:
     return NewFrame(node, 1, n, n, 2, 3, n, "line0", False, alarm, b"x" * 300)
 
 
-def write(box: Outbox, method: Any, *args: Any) -> Any:
+def write(box: Outbox, method: Callable[..., T], *args: Any) -> T:
     [(result, error)] = box.transact([lambda: method(*args)])
     assert error is None
-    return result
+    return cast(T, result)
 
 
 def settle(box: Outbox) -> int:
@@ -88,10 +89,15 @@ def test_with_only_alarms_left_nothing_more_is_taken_and_nothing_is_lost(tmp_pat
     """The hard stop behind the budget refuses; what is stored stays, and room made by delivery is used again."""
     box = Outbox(tmp_path / "outbox.db", limit_bytes=LIMIT_BYTES)
     stored = 0
-    with pytest.raises(OutboxFull):
+
+    def store_alarms() -> None:
+        nonlocal stored
         for start in range(0, 10_000, 20):
             write(box, box.commit_frames, [frame(n, alarm=True) for n in range(start + 1, start + 21)], [])
             stored += 20
+
+    with pytest.raises(OutboxFull):
+        store_alarms()
     assert settle(box) == 0
     assert box.counts().unpublished == stored
     write(box, box.mark_published, list(range(1, stored // 2)), 5)

@@ -2,6 +2,7 @@
 
 import random
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,12 @@ def run(disk: CrashDisk, path: Path, synchronous: str) -> list[tuple[int, int]]:
         for n in range(1, ROUNDS + 1):
             frames = [frame(node, n) for node in (1, 2)]
             states = [NodeState(node, 1, n, (1 << n) - 1, n, 0) for node in (1, 2)]
-            [(_, error)] = outbox.transact([lambda f=frames, s=states: outbox.commit_frames(f, s)])
+            [(_, error)] = outbox.transact([partial(outbox.commit_frames, frames, states)])
             if error is not None:
                 break
             acknowledged += [(f.node, f.n) for f in frames]
             if n % 4 == 0:
-                outbox.transact([lambda top=n: outbox.mark_published([top], 2_000)])
+                outbox.transact([partial(outbox.mark_published, [n], 2_000)])
             if n == 9:
                 for _ in outbox._connection.execute("PRAGMA wal_checkpoint(RESTART)"):
                     pass

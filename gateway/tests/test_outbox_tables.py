@@ -77,6 +77,18 @@ def test_published_frames_stay_for_the_retention_and_can_be_sent_again(outbox: O
     assert outbox.counts().frames == 2
 
 
+def test_pruning_finds_delivered_rows_behind_a_backlog_step_by_step(outbox: Outbox) -> None:
+    """A bounded stretch a call, round and round; nothing undelivered goes."""
+    for start in range(0, 60_000, 6_000):
+        write(outbox, outbox.commit_frames, [frame(n, at_ms=n) for n in range(start + 1, start + 6_001)], [])
+    write(outbox, outbox.mark_published, list(range(45_001, 59_001)), 5)
+    taken = [write(outbox, outbox.prune, 1_000, 0, 0) for _ in range(4)]
+    assert taken == [0, 0, 14_000, 0]
+    assert outbox.counts().unpublished == outbox.counts().frames == 46_000
+    write(outbox, outbox.mark_published, [10], 5)
+    assert sum(write(outbox, outbox.prune, 1_000, 0, 0) for _ in range(4)) == 1
+
+
 def test_ids_never_come_twice_even_when_everything_was_pruned(tmp_path: Path) -> None:
     """The newest row stays when delivered rows go, so that a cursor never sees an old id again."""
     box = Outbox(tmp_path / "outbox.db")

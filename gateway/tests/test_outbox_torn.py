@@ -3,6 +3,7 @@
 import random
 import shutil
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     box = Outbox(folder / "outbox.db")
     for n in range(1, FRAMES + 1):
         frame = NewFrame(n % 3 + 1, 1, n, n, 1, 1, n, "line0", False, False, bytes([n % 256]) * 300)
-        box.transact([lambda f=frame: box.commit_frames([f], [NodeState(f.node, 1, f.tx, 1, f.n, 0)])])
+        box.transact([partial(box.commit_frames, [frame], [NodeState(frame.node, 1, frame.tx, 1, frame.n, 0)])])
     box.transact([lambda: box.put_order(QueuedOrder(5, 1, 1, 1, 2, 1, b"order", 1, 3))])
     hot = folder / "hot"
     hot.mkdir()

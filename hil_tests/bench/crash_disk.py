@@ -112,9 +112,12 @@ class Connection:
         return self._run(lambda: list(self._connection.executemany(sql, parameters)))
 
     def close(self) -> None:
-        self._run(lambda: self._connection.close(True))
+        try:
+            self._connection.close(True)
+        except apsw.Error as error:
+            raise sqlite3.OperationalError(str(error)) from error
 
-    def _run(self, work: Callable[[], Any]) -> Any:
+    def _run(self, work: Callable[[], list[Any]]) -> list[Any]:
         try:
             return work()
         except apsw.Error as error:

@@ -73,11 +73,9 @@ class SenderNode:
             self.tx += 1
             tx = self.tx
         at_s = int(time.time()) if t is None else t
-        content = (
-            [list(item) for item in items]
-            if items is not None
-            else [[kind, 0, 0, 100, 100, 470 + i, 2301, 210, 950, 12345] for i in range(count)]
-        )
+        content: list[list[int | None]] = [[kind, 0, 0, 100, 100, 470 + i, 2301, 210, 950, 12345] for i in range(count)]
+        if items is not None:
+            content = [list(item) for item in items]
         payload = records.encode_uplink(n, behind, at_s, 2, content)
         data = frames.seal(
             signer or self.signer,
