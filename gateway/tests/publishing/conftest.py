@@ -53,12 +53,22 @@ class BrokerProcess:
         self.kind = kind
         self.port = free_port()
         self._folder = folder
+        self._extra = ""
+        self._anonymous = True
         self._process: subprocess.Popen[bytes] | None = None
+
+    def add(self, lines: str, anonymous: bool = True) -> None:
+        """Add lines to mosquitto's configuration."""
+        self._extra += lines + "\n"
+        self._anonymous = anonymous
 
     def start(self) -> None:
         if self.kind == "mosquitto":
             path = self._folder / "mosquitto.conf"
-            path.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n")
+            path.write_text(
+                f"user root\nlistener {self.port} 127.0.0.1\nmax_queued_messages 0\n"
+                f"allow_anonymous {str(self._anonymous).lower()}\n{self._extra}",
+            )
             binary = shutil.which("mosquitto", path="/usr/sbin:" + os.environ.get("PATH", ""))
             command = [str(binary), "-c", str(path)]
         else:
@@ -330,6 +340,12 @@ class Bench:
     until = staticmethod(until)
     free_port = staticmethod(free_port)
     verified_of = staticmethod(verified_of)
+
+    @staticmethod
+    def mosquitto(folder: Path) -> BrokerProcess:
+        if not shutil.which("mosquitto", path="/usr/sbin:" + os.environ.get("PATH", "")):
+            pytest.skip("mosquitto is not installed: make deps")
+        return BrokerProcess("mosquitto", folder)
 
     @staticmethod
     def run(test: Callable[[], Awaitable[None]], deadline_s: float = 60.0) -> None:
