@@ -12,6 +12,10 @@ weekday, else the default level. How steps run is `lamppost_node/lighting/schedu
 from .compat import const
 from .errors import RemoteError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 VERSION = 1
 
 CLOCK = 0
@@ -31,11 +35,11 @@ MAX_EXCEPTIONS = 32
 _LAST_DAY = const((31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31))
 
 
-def check_schedule(value: object) -> None:
+def check_schedule(value: "Any") -> None:
     """Return when `value` is a schedule (arrays: list or tuple), else raise RemoteError("bad_payload") saying where it is not."""
     if not _is_array(value, 4, 4):
         _refuse("not [version, default, week rules, exceptions]")
-    version, default_level, week_rules, exceptions = value  # type: ignore[misc]
+    version, default_level, week_rules, exceptions = value
     if not _is_number(version, VERSION, VERSION):
         _refuse("schedule version")
     if not _is_number(default_level, 0, 100):
@@ -66,7 +70,7 @@ def _is_number(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def _check_steps(rule: list, start: int) -> None:
+def _check_steps(rule: "list[Any]", start: int) -> None:
     for index in range(start, len(rule)):
         step = rule[index]
         if not _is_array(step, 3, 3) or not _is_number(step[0], CLOCK, SUNRISE) or not _is_number(step[2], 0, 100):
@@ -76,18 +80,18 @@ def _check_steps(rule: list, start: int) -> None:
             _refuse("step's minute")
 
 
-def _is_range(first: object, last: object) -> bool:
+def _is_range(first: "Any", last: "Any") -> bool:
     if _is_yearly(first):
         return _is_yearly(last)
-    return _is_date(first) and _is_date(last) and first <= last  # type: ignore[operator]
+    return _is_date(first) and _is_date(last) and bool(first <= last)
 
 
-def _is_yearly(value: object) -> bool:
-    return _is_number(value, 101, 1231) and _is_day(value % 10000)  # type: ignore[operator]
+def _is_yearly(value: "Any") -> bool:
+    return _is_number(value, 101, 1231) and _is_day(value % 10000)
 
 
-def _is_date(value: object) -> bool:
-    return _is_number(value, 20000101, 20991231) and _is_day(value % 10000)  # type: ignore[operator]
+def _is_date(value: "Any") -> bool:
+    return _is_number(value, 20000101, 20991231) and _is_day(value % 10000)
 
 
 def _is_day(month_day: int) -> bool:

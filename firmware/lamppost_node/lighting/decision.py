@@ -12,6 +12,8 @@ from .schedule import DEFAULT, EXCEPTION, WEEKLY, NightSun, Verdict, evaluate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from lamppost_node.settings import Settings
 
     from .leases import Lease
@@ -72,7 +74,7 @@ class Decision:
         """The lease the level comes from, if it comes from one."""
         return self.leases.governing if self.cause == CAUSE_ORDER else None
 
-    def adopt(self, schedule: list) -> None:
+    def adopt(self, schedule: "list[Any]") -> None:
         """Keep a new schedule and follow it from the next `update`. Writes flash.
 
         Raises RemoteError (not a schedule), OSError (flash refused); the old one then stays.
@@ -109,7 +111,7 @@ class Decision:
         self.level_percent = level_percent
         self.cause = cause
 
-    def _follow(self, schedule: list, sun: NightSun, unix: int, utc_offset_s: int) -> Verdict:
+    def _follow(self, schedule: "list[Any]", sun: NightSun, unix: int, utc_offset_s: int) -> Verdict:
         verdict = self._verdict
         if verdict is None or utc_offset_s != self._utc_offset_s or not self._verdict_from <= unix < verdict.next_change_unix:
             verdict = evaluate(schedule, unix, utc_offset_s, sun)
@@ -119,7 +121,7 @@ class Decision:
         return verdict
 
 
-def _checked(value: object) -> list | None:
+def _checked(value: object) -> "list[Any] | None":
     """What was kept, if it is a schedule: flash may be corrupt, and what is kept may be older than the rules."""
     try:
         check_schedule(value)

@@ -45,17 +45,17 @@ KEYS = (
 _LEVELS_PERCENT = const((10, 25, 50, 75, 100))
 
 
-def control_points(config: dict) -> tuple[tuple[int, int], ...]:
+def control_points(config: dict[str, int]) -> tuple[tuple[int, int], ...]:
     """(level permille, control mV) of the lamp driver, the first being its minimum."""
     return _points(config, "control_", "_mv")
 
 
-def power_curve(config: dict) -> Curve:
+def power_curve(config: dict[str, int]) -> Curve:
     """Power in 0.1 W by level in permille, of the lit lamp."""
     return Curve(_points(config, "power_", "_dw"))
 
 
-def _points(config: dict, before: str, after: str) -> tuple[tuple[int, int], ...]:
+def _points(config: dict[str, int], before: str, after: str) -> tuple[tuple[int, int], ...]:
     return tuple((level * 10, config[before + str(level) + after]) for level in _LEVELS_PERCENT)
 
 

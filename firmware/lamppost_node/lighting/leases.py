@@ -9,6 +9,8 @@ from lamppost_protocol import orders
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from lamppost_protocol.orders import Order
 
     from lamppost_node.settings import Settings
@@ -129,13 +131,13 @@ def _decode(value: object) -> list[Lease]:
     return leases
 
 
-def _is_lease(fields: object) -> bool:
+def _is_lease(fields: "Any") -> bool:
     if not isinstance(fields, list) or len(fields) != 6:
         return False
     for field in fields:
         if not _is_uint(field):
             return False
-    return fields[1] < fields[2] and fields[3] <= 100 and fields[4] <= orders.MAX_RAMP_S
+    return bool(fields[1] < fields[2] and fields[3] <= 100 and fields[4] <= orders.MAX_RAMP_S)
 
 
 def _is_uint(value: object) -> bool:

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..clock import Clock
     from ..drivers.ade7953 import ADE7953
+    from ..drivers.ade7953 import Electrical as Reading
     from ..settings import Settings
 
 _FAST_SAMPLE_MS = const(1000)
@@ -25,14 +26,14 @@ class Metering:
     def __init__(
         self,
         meter: "ADE7953 | None",
-        config: dict,
+        config: dict[str, int],
         settings: "Settings",
         name: str,
         place: tuple[int, int] | None,
     ):
         """name: of the energy total in the settings. place: (latitude, longitude) in microdegrees, None: unknown."""
         self.meter = meter
-        self.reading = None
+        self.reading: Reading | None = None
         self._sample_period_ms = config["sample_s"] * 1000
         self._power_off_dw = config["power_0_dw"]
         self._powers = power_curve(config)
@@ -61,7 +62,7 @@ class Metering:
 
     def power_dw(self) -> int | None:
         """The last sample's active power, None when it failed."""
-        return None if self.reading is None else self.reading.active_power_dw
+        return None if self.reading is None else int(self.reading.active_power_dw)
 
     def energy_wh(self) -> int | None:
         """Energy since the lamp was installed, less at most an hour's at each power cut; None without a meter."""

@@ -19,6 +19,10 @@ from lamppost_protocol.schedule import CLOCK, SUNSET
 from .astronomy import POLAR_DAY, POLAR_NIGHT, sunrise_s, sunset_s
 from .dates import civil_date, weekday
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 EXCEPTION = "exception"
 WEEKLY = "weekly"
 DEFAULT = "default"
@@ -71,7 +75,7 @@ def _step_s(anchor: int, minute: int, sun: NightSun) -> int:
     return _clamp(at + minute * 60)
 
 
-def evaluate(schedule: list, unix: int, utc_offset_s: int, sun: NightSun) -> Verdict:
+def evaluate(schedule: "list[Any]", unix: int, utc_offset_s: int, sun: NightSun) -> Verdict:
     """Return the Verdict of a checked schedule at `unix` (2000..2099), local time being unix + utc_offset_s (-50400..50400)."""
     day = (unix + utc_offset_s - _NOON_S) // _DAY_S
     noon_unix = day * _DAY_S + _NOON_S - utc_offset_s
@@ -97,7 +101,7 @@ def evaluate(schedule: list, unix: int, utc_offset_s: int, sun: NightSun) -> Ver
     return Verdict(level, cause, noon_unix + following)
 
 
-def _rule(schedule: list, day: int) -> tuple:
+def _rule(schedule: "list[Any]", day: int) -> "tuple[Any, int, str]":
     """(rule, index of its first step, cause) of the night beginning at noon of `day`, days since 1970."""
     year, month, day_of_month = civil_date(day)
     yearly = month * 100 + day_of_month
