@@ -71,6 +71,39 @@ def json_message(topic: str, document: dict[str, Any], *, retain: bool = False, 
     return Outgoing(topic, payload, retain, "application/json", expiry_s)
 
 
+class _PublishProperties:
+    """The properties of one PUBLISH as octets. Ref: MQTT 5 section 3.3.2.3.
+
+    paho's own class, of which only `pack` is used when sending, checks every name against tables: a quarter of the
+    gateway's processor time per frame, measured.
+    """
+
+    def __init__(self, message: Outgoing) -> None:
+        parts = []
+        if message.content_type is not None:
+            parts.append(b"\x01%c\x03%b" % (message.content_type == "application/json", _utf8(message.content_type)))
+        if message.expiry_s is not None:
+            parts.append(b"\x02" + message.expiry_s.to_bytes(4, "big"))
+        for name, value in message.properties:
+            parts.append(b"\x26" + _utf8(name) + _utf8(value))
+        self._octets = b"".join(parts)
+
+    def pack(self) -> bytes:
+        """Return the length as a variable byte integer, and the properties."""
+        length = len(self._octets)
+        head = bytearray()
+        while length > 127:
+            head.append(length & 127 | 128)
+            length >>= 7
+        head.append(length)
+        return bytes(head) + self._octets
+
+
+def _utf8(text: str) -> bytes:
+    octets = text.encode()
+    return len(octets).to_bytes(2, "big") + octets
+
+
 class Connection(aiomqtt.Client):
     """One connection's life: enter, `publish`, read `incoming`, until `lost` is done. Never reused.
 
@@ -155,7 +188,8 @@ class Connection(aiomqtt.Client):
         A code of 0x80 or more means that the broker did not take the message (`is_refusal`). Raises BrokerError when
         the connection is gone.
         """
-        info = self._client.publish(message.topic, message.payload, 1, message.retain, self._publish_properties(message))
+        properties: Any = self._publish_properties(message)
+        info = self._client.publish(message.topic, message.payload, 1, message.retain, properties)
         if info.rc != 0:
             raise BrokerError(f"cannot send: {info.rc}")
         self._waiting[info.mid] = (time.monotonic(), on_acknowledged)
@@ -165,18 +199,8 @@ class Connection(aiomqtt.Client):
         if message.qos:
             self._client.ack(message.mid, message.qos)
 
-    def _publish_properties(self, message: Outgoing) -> Properties | None:
-        if self.protocol != "5":
-            return None
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        if message.content_type is not None:
-            properties.ContentType = message.content_type
-            properties.PayloadFormatIndicator = int(message.content_type == "application/json")
-        if message.expiry_s is not None:
-            properties.MessageExpiryInterval = message.expiry_s
-        if message.properties:
-            properties.UserProperty = list(message.properties)
-        return properties
+    def _publish_properties(self, message: Outgoing) -> "_PublishProperties | None":
+        return _PublishProperties(message) if self.protocol == "5" else None
 
     # What follows overrides aiomqtt's callbacks; paho calls them inside the loop's thread once connected.
 
