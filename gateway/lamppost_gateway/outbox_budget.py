@@ -41,7 +41,7 @@ class BudgetTable:
         self._samples: list[tuple[int, int]] = []
         self._page_bytes = self._pragma("page_size")
         # the hard stop behind the budget: SQLite itself refuses, and the receiver acknowledges nothing
-        self._connection.execute(f"PRAGMA max_page_count = {self._limit_bytes * 21 // 20 // self._page_bytes + 64}")
+        self._connection.execute(f"PRAGMA max_page_count = {self._limit_bytes * 21 // 20 // self._page_bytes + 256}")
 
     def _pragma(self, name: str) -> int:
         for row in self._connection.execute(f"PRAGMA {name}"):
