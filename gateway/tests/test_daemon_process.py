@@ -192,7 +192,7 @@ def test_watchdog_beats_for_the_asked_process_only(street: Street, monkeypatch: 
 def test_the_heart_beats_while_running(street: Street) -> None:
     """READY=1 once, WATCHDOG=1 at half the asked interval, STOPPING=1: a gateway that hangs is restarted by systemd."""
     street.gateway.start(WATCHDOG_USEC="200000")
-    assert street.gateway.notes == ["READY=1"]
+    assert street.gateway.notes.count("READY=1") == 1
     for _ in range(3):
         street.gateway.wait_note("WATCHDOG=1", 5)
     street.gateway.signal(signal.SIGTERM)
