@@ -90,7 +90,7 @@ class Node:
             self._modules[kind] = self._try(kind, lambda: __import__(name, None, None, ("PROFILE",))) if is_name else None
         return self._modules[kind]
 
-    def _keys_of(self, kind: str) -> tuple | None:
+    def _keys_of(self, kind: str) -> "config.Keys | None":
         """A fixture's declared configuration keys; None for a kind this firmware has no file for."""
         module = self._module(kind)
         return None if module is None else getattr(module, "KEYS", ())
@@ -130,7 +130,8 @@ class Node:
             gc.threshold(max(8192, gc.mem_free() // 2))
 
     def _open_spool(self) -> Spool:
-        assert self._identity is not None and self._sequence is not None  # noqa: S101  start() just made them
+        if self._identity is None or self._sequence is None:
+            raise ValueError("no identity")
         spool = Spool(self._flash, self._settings, self._identity.epoch, self._values["spool_bytes"], self._spool_buffer)
         # A spool that is gone while frames were signed may have given out numbers: none of them may come again.
         reserved = self._sequence.reserved or 0
@@ -144,7 +145,7 @@ class Node:
                 continue
             self._try(kind, lambda kind=kind, instance=instance, values=values: self._start_fixture(kind, instance, values, node))
 
-    def _start_fixture(self, kind: str, instance: int, values: dict, node: Services) -> None:
+    def _start_fixture(self, kind: str, instance: int, values: "config.Values", node: Services) -> None:
         module = self._module(kind)
         if module is None:
             return
@@ -164,9 +165,7 @@ class Node:
         framer = Framer(who, sequence, spool, self._clock, self._guard.boots)
         uplink = Uplink(node, spool, framer, sampler, link, self._values["frame_records"])
         uplink.is_silenced = sequence.is_lost
-        downlink = Downlink(
-            node, who, ledger, uplink, self._fixtures, self._flash, self._keys_of, self._restart.set, self._counters
-        )
+        downlink = Downlink(node, who, ledger, uplink, self._fixtures, self._flash, self._keys_of, self._restart.set, self._counters)
         self._uplink, self._downlink = uplink, downlink
         self._supervisor.start(UPLINK, uplink.run)
         self._supervisor.start(DOWNLINK, lambda: link.run_receive(downlink.take, lambda: self._watch.alive(DOWNLINK)))

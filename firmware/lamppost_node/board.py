@@ -11,6 +11,13 @@ import os
 
 import machine
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    Made = TypeVar("Made")
+
 #: (PWM pin, relay pin) of lamp 0 and lamp 1.
 _LAMP_PINS = ((25, 26), (27, 14))
 _LAMP_PWM_HZ = 1000
@@ -36,12 +43,13 @@ class Board:
     """Makes and keeps the hardware objects. Every method raises what the hardware raises, except `release_lamp`."""
 
     def __init__(self) -> None:
-        self._made: dict[object, object] = {}
+        self._made: dict[object, Any] = {}
 
-    def _once(self, key: object, make):  # type: ignore[no-untyped-def]
+    def _once(self, key: object, make: "Callable[[], Made]") -> "Made":
         if key not in self._made:
             self._made[key] = make()
-        return self._made[key]
+        made: Made = self._made[key]
+        return made
 
     def flash_root(self) -> str:
         """The folder of all durable state: `/lamppost` on a chip, LAMPPOST_STATE where the runtime has an environment."""
@@ -85,9 +93,7 @@ class Board:
         """The UART of the one serial sensor. Raises ValueError for a second one: the board has no more."""
         if instance != 0:
             raise ValueError("one serial sensor a board")
-        return self._once(
-            "sensor", lambda: machine.UART(_SENSOR_UART, _SENSOR_BAUD, tx=_SENSOR_TX_PIN, rx=_SENSOR_RX_PIN, rxbuf=256)
-        )
+        return self._once("sensor", lambda: machine.UART(_SENSOR_UART, _SENSOR_BAUD, tx=_SENSOR_TX_PIN, rx=_SENSOR_RX_PIN, rxbuf=256))
 
     def i2c(self, instance: int = 0) -> machine.I2C:
         """The shared I2C bus, the same for every instance."""

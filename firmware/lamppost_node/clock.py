@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 NONCE_LIFE_MS = 60_000  # WIRE.md section 7: an answer later than this says too little about the time
 FLOOR_PERIOD_MS = 3_600_000
+#: Two beacons a restart apart may differ by their round trips and whole seconds.
+FLOOR_TOLERANCE_S = 10
 _FLOOR = "floor"
 
 
@@ -90,7 +92,8 @@ class Clock:
         """Use a beacon whose signature has been verified; whether it was believed. May write flash (the floor)."""
         now_ms = self.monotonic_ms()
         now = self.now()
-        if not self.is_awaited(unix, nonce) or unix < self._floor_s:
+        is_below_floor = now is None and unix < self._floor_s - FLOOR_TOLERANCE_S
+        if not self.is_awaited(unix, nonce) or is_below_floor:
             self.refused_beacons += 1
             return False
         unix_ms = unix * 1000

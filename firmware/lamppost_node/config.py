@@ -18,6 +18,11 @@ from lamppost_node.flash import Flash
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
+    #: A checked map, and the rows a fixture declares: (key, default or None, lowest, highest).
+    Values = dict[str, Any]
+    Keys = tuple[tuple[str, int | None, int, int], ...]
 
 FILE = "config.cbor"
 GOOD_FILE = "config.good"
@@ -32,7 +37,7 @@ NODE_KEYS = (
     ("longitude_udeg", None, -180_000_000, 180_000_000),
     ("utc_offset_s", 0, -50_400, 50_400),
     ("report_s", 60, 1, 86_400),  # a fixture's reporting period, unless it has its own
-    ("health_s", 900, 10, 86_400),
+    ("health_s", 900, 1, 86_400),
     ("hello_s", 60, 5, 3_600),  # while the time is unknown
     ("beacon_s", 3_600, 60, 86_400),  # how often the time is asked for once known
     ("spool_bytes", 524_288, 16_384, 8_388_608),
@@ -53,14 +58,14 @@ class ConfigError(Exception):
 class Config:
     """A checked configuration. `values`: the complete map; `source`: "file", "good" or "built-in"; `errors`: why not a better one."""
 
-    def __init__(self, values: dict, source: str, digest: int, errors: list[str]):
+    def __init__(self, values: "Values", source: str, digest: int, errors: list[str]):
         self.values = values
         self.source = source
         self.digest = digest
         self.errors = errors
 
 
-def decode(data: bytes, keys_of: "Callable[[str], tuple | None]") -> dict:
+def decode(data: bytes, keys_of: "Callable[[str], Keys | None]") -> "Values":
     """The complete checked map in `data`. `keys_of(kind)` gives a fixture's KEYS, None for an unknown kind. Raises ConfigError."""
     if len(data) > MAX_BYTES:
         raise ConfigError(["longer than %d bytes" % MAX_BYTES])
@@ -71,7 +76,7 @@ def decode(data: bytes, keys_of: "Callable[[str], tuple | None]") -> dict:
     return check(value, keys_of)
 
 
-def check(value: object, keys_of: "Callable[[str], tuple | None]") -> dict:
+def check(value: object, keys_of: "Callable[[str], Keys | None]") -> "Values":
     """The complete map: defaults filled in, every number in range. Raises ConfigError with all errors."""
     if not isinstance(value, dict):
         raise ConfigError(["not a map"])
@@ -112,8 +117,8 @@ def check(value: object, keys_of: "Callable[[str], tuple | None]") -> dict:
     return result
 
 
-def _check_numbers(value: dict, keys: tuple, others: tuple[str, ...], place: str, is_required: bool, errors: list[str]) -> dict:
-    result = {}
+def _check_numbers(value: "Values", keys: "Keys", others: tuple[str, ...], place: str, is_required: bool, errors: list[str]) -> "Values":
+    result: Values = {}
     for key, default, lowest, highest in keys:
         if key not in value:
             if default is None and is_required:
@@ -137,7 +142,7 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and value is not True and value is not False
 
 
-def load(flash: Flash, keys_of: "Callable[[str], tuple | None]", is_safe_mode: bool) -> Config:
+def load(flash: Flash, keys_of: "Callable[[str], Keys | None]", is_safe_mode: bool) -> Config:
     """The best usable configuration. In safe mode the file is passed over: it may be what made safe mode necessary. Never raises."""
     errors: list[str] = []
     for name, source in ((FILE, "file"), (GOOD_FILE, "good")):

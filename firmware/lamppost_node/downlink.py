@@ -20,7 +20,9 @@ from lamppost_node.refusal import Refused
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
+    from lamppost_node.config import Keys
     from lamppost_node.flash import Flash
     from lamppost_node.services import Services
     from lamppost_node.uplink import Uplink
@@ -38,9 +40,9 @@ class Downlink:
         identity: Identity,
         ledger: OrderLedger,
         uplink: "Uplink",
-        fixtures: dict,
+        fixtures: "dict[int, Any]",
         flash: "Flash",
-        keys_of: "Callable[[str], tuple | None]",
+        keys_of: "Callable[[str], Keys | None]",
         restart: "Callable[[], None]",
         counters: Counters,
     ):

@@ -27,13 +27,14 @@ class Flash:
         """The whole file, or None when there is none. Allocates the file's size."""
         try:
             with open(self._path(name), "rb") as file:
-                return file.read()
+                data: bytes = file.read()
+                return data
         except OSError as error:
             if error.errno == _ENOENT:
                 return None
             raise
 
-    def read_into(self, name: str, buffer: bytearray) -> int:
+    def read_into(self, name: str, buffer: "bytearray | memoryview") -> int:
         """Fill `buffer` from the start of the file; bytes read, 0 when there is no file. Longer files are cut at the buffer."""
         try:
             with open(self._path(name), "rb") as file:
@@ -43,7 +44,7 @@ class Flash:
                 return 0
             raise
 
-    def replace(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: "bytes | memoryview") -> None:
         """Write a new file beside `name`, close it, rename it over: old or new after a power cut, never neither."""
         path = self._path(name)
         with open(path + _NEW, "wb") as file:

@@ -49,13 +49,14 @@ class Framer:
 
         Raises LocalError (`bad_payload`: the first record is not of the wire's form; else: no signing any more) and OSError.
         """
-        taken, bodies = [first], []
+        taken: list[Stored] = [first]
+        bodies: list[list[int | None]] = []
         size = _HEAD_BYTES
         mode = _LOST
         while True:
             record = taken[-1]
             mode_of = self._mode(record)
-            body = [record.kind, None, record.q]
+            body: list[int | None] = [record.kind, None, record.q]
             body.extend(record.values)
             size_of = len(cbor.encode(body)) + 4  # dt takes up to 5 octets instead of one
             is_bad = not self._is_sendable(body)
@@ -82,12 +83,10 @@ class Framer:
         # A signature churns some 200 KB through the collector; starting from a clean heap keeps it from splitting one.
         gc.collect()
         identity = self._identity
-        data = frames.seal(
-            identity.signer, frames.UPLINK, identity.network, identity.node, identity.epoch, identity.node, tx, payload
-        )
+        data = frames.seal(identity.signer, frames.UPLINK, identity.network, identity.node, identity.epoch, identity.node, tx, payload)
         return Frame(data, first.n, len(bodies))
 
-    def _is_sendable(self, body: list) -> bool:
+    def _is_sendable(self, body: list[int | None]) -> bool:
         try:
             check_record(body, True)
         except ProtocolError:
@@ -101,7 +100,7 @@ class Framer:
             return _LOST
         return _AGED if self._clock.now() is None else _DATED
 
-    def _stamp(self, taken: list[Stored], bodies: list[list], mode: int) -> tuple[int | None, int | None]:
+    def _stamp(self, taken: list[Stored], bodies: list[list[int | None]], mode: int) -> tuple[int | None, int | None]:
         """Fill in every dt; returns (base time, largest uncertainty) or (None, None) when ages are sent."""
         now, now_ms = self._clock.now(), self._clock.monotonic_ms()
         times: list[int | None] = []

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 class Ticks(Protocol):
     """The part of the `time` module that clocks use."""
 
-    def ticks_ms(self) -> int:
+    def ticks_ms(self) -> Any:
         """Milliseconds, wrapping at an unknown power of two."""
 
-    def ticks_diff(self, end: int, start: int) -> int:
+    def ticks_diff(self, end: Any, start: Any, /) -> int:
         """Signed difference of two readings less than half the range apart."""
 
 

@@ -1,4 +1,7 @@
-"""Local time from unix seconds: proleptic Gregorian days and the two daylight saving rules. Integers only, no tables, no epoch of the runtime."""
+"""Local time from unix seconds: proleptic Gregorian days and the two daylight saving rules.
+
+Integers only, no tables, nothing of the runtime's epoch.
+"""
 
 RULES = ("none", "eu", "us")
 _DAY_S = 86400

@@ -30,7 +30,7 @@ class OrderLedger:
         self.is_lost = highest is None
         self.highest = highest or 0
         value = settings.load(_STATES)
-        self._states: list[list] = value if isinstance(value, list) else []
+        self._states: list[list[int | None]] = value if isinstance(value, list) else []
 
     def advance(self, order_id: int) -> None:
         """Make `order_id` the highest, on flash. Raises OSError: then the order must not be acted upon."""

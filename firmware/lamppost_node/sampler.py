@@ -28,9 +28,9 @@ class Sampler:
         self.written = asyncio.Event()
         self.alarms: list[int] = []
 
-    def emit(self, kind: int, q: int, values: "list[int | None] | tuple", is_alarm: bool, is_kept: bool) -> int:
+    def emit(self, kind: int, q: int, values: "list[int | None] | tuple[int | None, ...]", is_alarm: bool, is_kept: bool) -> int:
         """Number and keep one record; 0 when the flash refused it or it is not a record. Writes flash. Never raises."""
-        record = [kind, 0, q]
+        record: list[int | None] = [kind, 0, q]
         record.extend(values)
         now = self._clock.now()
         try:

@@ -9,17 +9,25 @@ from lamppost_node.order_ledger import OrderLedger
 from lamppost_node.sampler import Sampler
 from lamppost_node.settings import Settings
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lamppost_node.config import Values
+
 _ORDER_STATE_KIND = kinds.kind_of(kinds.ORDER_STATE)
 
 
 class Services:
-    """`clock`, `settings`, `config` (the whole checked map), `is_safe_mode`, `node_id` (0 without an identity) are plain attributes; all methods are synchronous."""
+    """What fixtures see.
+
+    `clock`, `settings`, `config` (the whole checked map), `is_safe_mode` and `node_id` (0 without an identity) are plain
+    attributes; all methods are synchronous.
+    """
 
     def __init__(
         self,
         clock: Clock,
         settings: Settings,
-        config: dict,
+        config: "Values",
         is_safe_mode: bool,
         sampler: Sampler,
         ledger: OrderLedger | None,
@@ -37,7 +45,7 @@ class Services:
         self._log_lines = log_lines
         self._watch = watch
 
-    def emit(self, kind: int, q: int, values: "list[int | None] | tuple", alarm: bool = False) -> int:
+    def emit(self, kind: int, q: int, values: "list[int | None] | tuple[int | None, ...]", alarm: bool = False) -> int:
         """Keep one record of fixture `kind` with quality `q` (0 good); `values` in the profile's order, integers or None.
 
         Returns its number, 0 when the flash refused it (counted). An alarm is sent alone and at once. Writes flash. Never raises.

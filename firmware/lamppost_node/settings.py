@@ -17,7 +17,9 @@ FOLDER = "settings"
 def wrap(value: object) -> bytes:
     """crc32 and CBOR of one value."""
     body = cbor.encode(value)
-    return (binascii.crc32(body) & 0xFFFFFFFF).to_bytes(4, "big") + body
+    crc = binascii.crc32(body) & 0xFFFFFFFF
+    head: bytes = crc.to_bytes(4, "big")
+    return head + body
 
 
 def unwrap(data: bytes) -> object:

@@ -148,7 +148,7 @@ class Spool:
 
     def _write(self, record: Stored) -> int:
         data = stored.encode(record)
-        n = record.n
+        n: int = record.n
         newest = self._segments[-1] if self._segments else None
         if newest is None or self._is_sealed or newest[1] + len(data) > self._segment_bytes:
             self._flash.replace(self._name(n, 0), data)
@@ -175,9 +175,10 @@ class Spool:
 
     def save_cursor(self) -> None:
         """Persist the cursor when it moved; a refusal is counted by settings and costs a resend after the next boot."""
-        if self.cursor != self._saved_cursor and self._segments:
-            if self._settings.is_kept(_CURSOR, [self._epoch, self.cursor, self._segments[-1][0]]):
-                self._saved_cursor = self.cursor
+        if self.cursor == self._saved_cursor or not self._segments:
+            return
+        if self._settings.is_kept(_CURSOR, [self._epoch, self.cursor, self._segments[-1][0]]):
+            self._saved_cursor = self.cursor
 
     # -- reading ---------------------------------------------------------------------------------------------------------------
 
@@ -357,7 +358,7 @@ class Spool:
         """Join a small thinned segment to the one before it, so that the number of files stays bounded."""
         if index == 0:
             return
-        first, size, level = self._segments[index - 1]
+        _, size, level = self._segments[index - 1]
         added = self._segments[index][1]
         # The newest of the two must not be the one being appended to; its first number bounds the walk of the merged one.
         if not level or index + 1 >= len(self._segments) or size + added > self._segment_bytes:

@@ -34,7 +34,7 @@ def encode(record: Stored) -> bytes:
     """The octets of one record. Raises LocalError for values CBOR cannot carry."""
     value = [record.power_up, record.t, record.monotonic_ms, record.uncertainty_s, record.flags, record.kind, record.q]
     value.extend(record.values)
-    body = record.n.to_bytes(6, "big") + cbor.encode(value)
+    body: bytes = record.n.to_bytes(6, "big") + cbor.encode(value)
     length = len(body) - 6
     return struct.pack(">HHI", length, length ^ 0xFFFF, binascii.crc32(body) & 0xFFFFFFFF) + body
 

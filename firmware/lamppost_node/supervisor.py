@@ -25,7 +25,7 @@ class Supervisor:
         self._watch = watch
         self._counters = counters
         self._log_lines = log_lines
-        self._tasks: list = []
+        self._tasks: list[object] = []
 
     def start(
         self,
@@ -50,11 +50,14 @@ class Supervisor:
                 self._counters.task_restarts += 1
                 if on_failure is not None:
                     self._attempt(name, on_failure)
-                self._attempt(name, lambda name=name, error=error: self._log_lines.put(describe(name, error)))
+                self._attempt(name, self._teller(name, error))
             self._watch.alive(name)
             await asyncio.sleep(backoff_s)
             self._watch.alive(name)
             backoff_s = min(2 * backoff_s, _LAST_BACKOFF_S)
+
+    def _teller(self, name: str, error: Exception) -> "Callable[[], None]":
+        return lambda: self._log_lines.put(describe(name, error))
 
     def _attempt(self, name: str, step: "Callable[[], None]") -> None:
         """One step of the clean-up: with the heap full even a log line may fail, and the restart must come all the same."""

@@ -1,7 +1,7 @@
 """Flash in memory that loses power, or refuses, at a chosen operation: the lowest boundary of the node's durable state."""
 
 
-class PowerCut(Exception):
+class PowerCut(Exception):  # noqa: N818  not an error: an event
     """The power is gone: nothing after this runs until a restart."""
 
 

@@ -27,15 +27,13 @@ from lamppost_protocol.records import Uplink, decode_uplink
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK, NODE, EPOCH, ISSUER = 0x10, 0x0A0B0C0D, 1, b"\x00\x00\x00\x63"
 LAMP_ONLY = {"fixtures": [{"kind": "lamp", "instance": 0}], "hello_s": 5}
-NO_FIXTURE = {"fixtures": [], "hello_s": 5, "health_s": 10}
+NO_FIXTURE = {"fixtures": [], "hello_s": 5, "health_s": 1}
 
 
 def micropython() -> str | None:
     """The VM to test on, or None."""
     return (
-        os.environ.get("MICROPYTHON")
-        or shutil.which("micropython", path=str(Path(sys.executable).parent))
-        or shutil.which("micropython")
+        os.environ.get("MICROPYTHON") or shutil.which("micropython", path=str(Path(sys.executable).parent)) or shutil.which("micropython")
     )
 
 

@@ -5,7 +5,6 @@ from fake_flash import FakeFlash, PowerCut
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-
 from lamppost_node.sequence_store import FOLDER, Counter, SequenceStore
 from lamppost_node.settings import wrap
 from lamppost_protocol.errors import LocalError

@@ -7,7 +7,6 @@ from fake_flash import FakeFlash, PowerCut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-
 from lamppost_node import stored
 from lamppost_node.settings import Settings
 from lamppost_node.spool import Spool

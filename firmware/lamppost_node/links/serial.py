@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from machine import UART
+
 _READ_BYTES = 256
 _IDLE_MS = 20
 WRITE_S = 5
@@ -20,7 +22,7 @@ WRITE_S = 5
 class SerialLink:
     """One line. `port` is a `machine.UART` or its like; `decoder` counts what was dropped."""
 
-    def __init__(self, port):  # type: ignore[no-untyped-def]
+    def __init__(self, port: "UART"):
         self._reader = asyncio.StreamReader(port)
         self._writer = asyncio.StreamWriter(port, {})
         self._lock = asyncio.Lock()
@@ -33,7 +35,7 @@ class SerialLink:
             self._writer.write(slip.encode(message_type, body))
             try:
                 await asyncio.wait_for(self._writer.drain(), WRITE_S)
-            except (OSError, asyncio.TimeoutError):
+            except (asyncio.TimeoutError, OSError):
                 self.write_faults += 1
                 return False
         return True
@@ -43,7 +45,7 @@ class SerialLink:
         while True:
             alive()
             try:
-                data = await asyncio.wait_for(self._reader.read(_READ_BYTES), 30)
+                data: bytes | None = await asyncio.wait_for(self._reader.read(_READ_BYTES), 30)
             except asyncio.TimeoutError:
                 continue
             if not data:
