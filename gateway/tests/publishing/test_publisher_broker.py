@@ -70,6 +70,7 @@ def test_broker_killed_and_restarted_mid_drain(bench: Any, street: Any, broker: 
         order = per_node([d for d in heard + after], late=True)
         for node in nodes:
             late_numbers = order[f"{node.node:08x}"]
+            assert len(late_numbers) == node.n - 2, "what waited was not called late"
             assert late_numbers == sorted(late_numbers)
 
     bench.run(test)

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -199,31 +200,58 @@ def test_mute_broker_costs_time_but_no_sockets(bench: Any, monkeypatch: Any) -> 
     bench.run(test)
 
 
-def test_broker_that_stops_acknowledging_is_left(bench: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """A half-open connection: everything is accepted, no PUBACK comes; the gateway gives it up and loses nothing."""
+class PickyBroker:
+    """Speaks just enough MQTT 3.1.1 to acknowledge only those publishes whose topic the test allows."""
+
+    def __init__(self, allows: Callable[[str], bool]) -> None:
+        self._allows = allows
+        self.topics: list[str] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                kind, body = await packet(reader)
+                if kind == 0x10:
+                    is_5 = body[6] == 5
+                    writer.write(b"\x20\x02\x00\x01" if is_5 else b"\x20\x02\x00\x00")
+                elif kind == 0x80:
+                    writer.write(b"\x90\x04" + body[:2] + b"\x01\x01")
+                elif kind == 0x30:
+                    length = int.from_bytes(body[:2], "big")
+                    topic = body[2 : 2 + length].decode()
+                    self.topics.append(topic)
+                    if self._allows(topic):
+                        writer.write(b"\x40\x02" + body[2 + length : 4 + length])
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+
+async def packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """One control packet: its type nibble and its body. Ref: MQTT 3.1.1 section 2.2."""
+    kind = (await reader.readexactly(1))[0]
+    length, shift = 0, 0
+    while True:
+        octet = (await reader.readexactly(1))[0]
+        length |= (octet & 0x7F) << shift
+        shift += 7
+        if octet < 0x80:
+            return kind & 0xF0, await reader.readexactly(length)
+
+
+@pytest.mark.parametrize("silent_about", ["/frame", "/record/lamp", "/record/bin", "/"])
+def test_row_is_not_marked_before_its_last_puback(bench: Any, tmp_path: Path, monkeypatch: Any, silent_about: str) -> None:
+    """Frame and every record count; a half-open broker (no PUBACK at all) is given up; nothing is lost."""
     from lamppost_gateway import publisher as room
 
     monkeypatch.setattr(room, "_PUBACK_LIMIT_S", 0.3)
-
-    async def half_open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                if data[0] == 0x10:
-                    version_5 = data[8] == 5
-                    writer.write(b"\x20\x03\x00\x00\x00" if version_5 else b"\x20\x02\x00\x00")
-                elif data[0] == 0x82:
-                    packet_id = data[2:4] if data[1] < 0x80 else data[3:5]
-                    writer.write(b"\x90\x05" + packet_id + b"\x00\x01\x01")
-                await writer.drain()
-        except ConnectionError:
-            pass
-        writer.close()
+    picky = PickyBroker(lambda topic: silent_about not in topic)
 
     async def test() -> None:
-        async with await asyncio.start_server(half_open, "127.0.0.1", 0) as server:
+        async with await asyncio.start_server(picky.serve, "127.0.0.1", 0) as server:
             street = bench.Street(tmp_path, server.sockets[0].getsockname()[1])
             async with street.running():
-                await street.commit(street.nodes[0x11].frame(LAMP))
+                await street.commit(street.nodes[0x11].frame(LAMP, [2, 0, 0, 1500, 40, 215, 0]))
                 await bench.until(lambda: "no PUBACK" in (street.publisher.last_error or ""))
                 assert (await street.store.read(street.store.outbox.counts)).unpublished == 1
 
