@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from bench.kill_rounds import KillRounds
+from street.kill_rounds import KillRounds
 
 ROUNDS = 20
 
@@ -34,7 +34,7 @@ def play(folder: Path, seed: int, rounds: int, program: tuple[str, ...] = ("-m",
 
 
 def test_kills_lose_nothing_acknowledged_and_store_nothing_twice(tmp_path: Path) -> None:
-    """Twenty seeded rounds on three lines; `bench.kill_rounds` runs as many as are asked for."""
+    """Twenty seeded rounds on three lines; `street.kill_rounds` runs as many as are asked for."""
     result = play(tmp_path, 1, ROUNDS).result
     assert result.lost == [], result
     assert result.twice == [], result

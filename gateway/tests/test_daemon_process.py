@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench.gateway_rig import City, GatewayProcess, PtyLine, SenderNode
 from lamppost_gateway.status import ask
 from lamppost_protocol import slip
+from street.gateway_rig import City, GatewayProcess, PtyLine, SenderNode
 
 
 class Street:

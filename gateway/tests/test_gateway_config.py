@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from bench.gateway_rig import City, SenderNode
 from lamppost_gateway import config
 from lamppost_gateway.errors import ConfigError
+from street.gateway_rig import City, SenderNode
 
 GOOD = """[gateway]
 id = "g1"

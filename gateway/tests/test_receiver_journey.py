@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.gateway_rig import NETWORK, City, SenderNode
 from lamppost_gateway import outbox as outbox_module
 from lamppost_gateway.backoff import Backoff
 from lamppost_gateway.downlinks import Downlinks
@@ -21,6 +20,7 @@ from lamppost_gateway.store import Store
 from lamppost_gateway.verifier import VerifiedFrame, Verifier
 from lamppost_protocol import kinds, slip
 from lamppost_protocol.frames import frame_digest
+from street.gateway_rig import NETWORK, City, SenderNode
 
 
 class MemoryLink:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.gateway_rig import NETWORK, City, SenderNode
 from lamppost_gateway import log
 from lamppost_gateway.errors import RegistryError
 from lamppost_gateway.metrics import Metrics
 from lamppost_gateway.registry import Registry
+from street.gateway_rig import NETWORK, City, SenderNode
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.gateway_rig import PtyLine
 from lamppost_gateway import log
 from lamppost_gateway.backoff import Backoff
 from lamppost_gateway.links.base import Link
 from lamppost_gateway.links.serial import SerialLink
 from lamppost_gateway.metrics import Metrics
 from lamppost_protocol import slip
+from street.gateway_rig import PtyLine
 
 
 class Ear:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.gateway_rig import NETWORK, City, SenderNode
 from lamppost_gateway.metrics import Metrics
 from lamppost_gateway.registry import Registry
 from lamppost_gateway.verifier import Candidate, Rejection, VerifiedFrame, Verifier
 from lamppost_protocol import cose, frames, kinds
 from lamppost_protocol.replay import ReplayWindow
+from street.gateway_rig import NETWORK, City, SenderNode
 
 
 class Street:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.gateway_rig import GatewayProcess
 from lamppost_gateway.outbox import Outbox
 from lamppost_gateway.outbox_rows import NewFrame, NodeState
+from street.gateway_rig import GatewayProcess
 
 from benchmarks import gateway_runs
 from benchmarks.gateway_runs import GATEWAY, SAMPLED, RunFigures

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.gateway_rig import GatewayProcess
+from street.gateway_rig import GatewayProcess
 
 from benchmarks.mqtt_broker import BenchBroker
 from benchmarks.process_figures import cpu_s, end, resident_mb, start_ready, written_bytes

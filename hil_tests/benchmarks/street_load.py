@@ -8,9 +8,9 @@ import select
 import time
 from pathlib import Path
 
-from bench.gateway_rig import City, PtyLine, SenderNode
 from lamppost_protocol import slip
 from lamppost_protocol.errors import ProtocolError
+from street.gateway_rig import City, PtyLine, SenderNode
 
 _LAMP_VALUES = (100, 100, 471, 2301, 210, 950, 12345, 3, 0)
 

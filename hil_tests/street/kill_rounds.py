@@ -18,7 +18,7 @@ from lamppost_protocol import arq, kinds, slip
 from lamppost_protocol.errors import RemoteError
 from lamppost_protocol.frames import frame_digest
 
-from bench.gateway_rig import City, GatewayProcess, PtyLine, SenderNode
+from street.gateway_rig import City, GatewayProcess, PtyLine, SenderNode
 
 _MAX_OWED = 300
 _PAST_RESEND_MS = 10 * arq.MAX_RESEND_MS
