@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from lamppost_protocol import frames as protocol_frames
 from lamppost_protocol import hello as protocol_hello
 from lamppost_protocol import slip
-from lamppost_protocol.arq import ReceiveWindow
+from lamppost_protocol.arq import BITMAP_BITS, ReceiveWindow
 from lamppost_protocol.errors import RemoteError
 from lamppost_protocol.limits import MAX_LOG_BYTES
 from lamppost_protocol.replay import ReplayWindow
@@ -282,31 +282,38 @@ class Receiver:
         self._metrics.count("records_stored", sum(mask.bit_count() for mask in stored))
 
     def _acknowledge(self, accepted: Sequence[tuple[Heard, VerifiedFrame]]) -> None:
-        """One acknowledgement per node: its newest state and the digest of the last frame heard."""
-        last: dict[int, tuple[Heard, VerifiedFrame]] = {}
+        """One acknowledgement per node: its newest state and the digest of the last frame heard.
+
+        A frame far above the node's oldest owed record is beyond what that state can tell, so it gets one of its own.
+        """
+        last: dict[int, VerifiedFrame] = {}
         for heard, frame in accepted:
-            last[frame.node] = (heard, frame)
+            last[frame.node] = frame
             self._downlinks.heard(frame.node, heard.link.name, heard.received_at_ms)
             if not frame.fresh:
                 self._metrics.count("duplicates", link=heard.link.name)
         now_s = asyncio.get_running_loop().time()
-        for heard, frame in last.values():
-            hop_key = self._registry.hop_key(frame.node)
-            if hop_key is None:
-                continue  # heard, but served by another gateway
+        for heard, frame in accepted:
             window = self._windows[(frame.node, frame.epoch)].records
-            digest = protocol_frames.frame_digest(frame.data)
-            data = protocol_frames.seal_acknowledgement(
-                hop_key, self._registry.network, frame.node, frame.epoch, window.highest, window.bitmap32(), digest
-            )
-            if heard.link.send(slip.FRAME, data):
-                self._metrics.count("acknowledgements", link=heard.link.name)
-                self._metrics.observe("acknowledge_s", now_s - heard.at_s)
-            else:
-                self._metrics.count("acknowledgements_dropped", link=heard.link.name)
+            if frame is last[frame.node] or frame.n + frame.count - 1 > window.highest + BITMAP_BITS:
+                self._send_acknowledgement(heard, frame, window, now_s)
         frames = [frame for _, frame in accepted]
         for callback in self.on_committed:
             callback(frames)
+
+    def _send_acknowledgement(self, heard: Heard, frame: VerifiedFrame, window: ReceiveWindow, now_s: float) -> None:
+        hop_key = self._registry.hop_key(frame.node)
+        if hop_key is None:
+            return  # heard, but served by another gateway
+        digest = protocol_frames.frame_digest(frame.data)
+        data = protocol_frames.seal_acknowledgement(
+            hop_key, self._registry.network, frame.node, frame.epoch, window.highest, window.bitmap32(), digest
+        )
+        if heard.link.send(slip.FRAME, data):
+            self._metrics.count("acknowledgements", link=heard.link.name)
+            self._metrics.observe("acknowledge_s", now_s - heard.at_s)
+        else:
+            self._metrics.count("acknowledgements_dropped", link=heard.link.name)
 
     def _reject(self, rejection: Rejection, link: str, at_ms: int, data: bytes) -> None:
         self._metrics.count("rejected", reason=rejection.reason)
