@@ -110,7 +110,7 @@ class Gateway:
         receiver.on_log.append(publisher.node_log)
         receiver.on_reject.append(publisher.rejected)
         snapshot = Snapshot(config, program_version(), store, registry, downlinks, publisher)
-        status = StatusServer(config.status.socket, snapshot.answers())
+        status = StatusServer(config.status.socket, {**snapshot.answers(), "resync": publisher.resync})
         self._on_signals()
         try:
             async with asyncio.TaskGroup() as group:

@@ -106,6 +106,7 @@ class Publisher:
         self._backfill_ready = asyncio.Event()
         self._ready = asyncio.Event()
         self._done: list[int] = []
+        self._is_rewound = False
         self._refusal: asyncio.Future[None] | None = None
         self._connection: Connection | None = None
         self._counts: OutboxCounts | None = None
@@ -142,6 +143,21 @@ class Publisher:
             "in_flight": 0 if connection is None else connection.in_flight,
             "last_error": self.last_error,
         }
+
+    async def resync(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer the status socket: publish again, as back-fill, what was confirmed since unix ms `since_ms`.
+
+        Raises ValueError or TypeError when the request has no such number.
+        """
+        since_ms = int(request.get("since_ms", -1))
+        if since_ms < 0:
+            raise ValueError("since_ms, unix milliseconds, is missing")
+        await self._flush_marks()
+        count = await self._store.write(self._store.outbox.unpublish_since, since_ms)
+        self._is_rewound = True
+        self._ready.set()
+        event(_LOG, logging.INFO, "resync", since_ms=since_ms, frames=count)
+        return {"frames": count}
 
     # The connection.
 
@@ -246,6 +262,9 @@ class Publisher:
         self._live_ready.set()
         while True:
             self._ready.clear()
+            if self._is_rewound:
+                self._is_rewound = False
+                border_id, backfill_id, page, is_backfill_dry = live_id, 0, [], False
             if self._live_ready.is_set():
                 self._live_ready.clear()
                 while live := await self._store.read(outbox.next_live, live_id, _PAGE_ROWS):
@@ -362,7 +381,7 @@ class Publisher:
             return
         try:
             async with asyncio.timeout(limit_s):
-                await self._store.write(self._store.outbox.mark_published, ids, int(self._wall_s() * 1000))
+                await self._store.write(self._store.outbox.mark_published, ids, int(self._wall_s() * 1000), lazy=True)
         except (OutboxError, TimeoutError):
             self._done = ids + self._done
 

@@ -16,7 +16,8 @@ from typing import Any
 
 _LOG = logging.getLogger(__name__)
 _MAX_REQUEST_BYTES = 4096  # requests are a name and a few numbers
-_DEADLINE_S = 5.0
+_DEADLINE_S = 5.0  # for the request to come
+_ANSWER_S = 60.0  # for the answer: a busy disk may take a while
 _MAX_CLIENTS = 16
 
 Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -41,8 +42,8 @@ class StatusServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with self._clients, asyncio.timeout(_DEADLINE_S):
-                document = await self._answer(reader)
+            async with self._clients, asyncio.timeout(_DEADLINE_S) as deadline:
+                document = await self._answer(reader, deadline)
                 writer.write(json.dumps(document, separators=(",", ":")).encode() + b"\n")
                 await writer.drain()
         except (TimeoutError, ConnectionError) as error:
@@ -52,7 +53,7 @@ class StatusServer:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def _answer(self, reader: asyncio.StreamReader) -> dict[str, Any]:
+    async def _answer(self, reader: asyncio.StreamReader, deadline: asyncio.Timeout) -> dict[str, Any]:
         try:
             request = json.loads(await reader.readuntil(b"\n"))
             answer = self._answers[request["ask"]]
@@ -60,6 +61,7 @@ class StatusServer:
             return {"error": f"a request is one line of at most {_MAX_REQUEST_BYTES} bytes"}
         except (ValueError, TypeError, KeyError, RecursionError):
             return {"error": f"a request is a JSON object with ask one of {sorted(self._answers)}"}
+        deadline.reschedule(asyncio.get_running_loop().time() + _ANSWER_S)
         try:
             return await answer(request)
         except (ValueError, TypeError) as error:

@@ -1,6 +1,6 @@
-"""`lamppost-gateway status` and `rejects`: what the daemon says over its socket, for people and for machines.
+"""`lamppost-gateway status`, `rejects` and `resync`: what the daemon says over its socket, for people and for machines.
 
-Exit codes: 0 told; 2 the configuration cannot be used; 3 no gateway answers; for `status` also 4: it answers, and
+Exit codes: 0 told; 1 refused; 2 the configuration cannot be used; 3 no gateway answers; for `status` also 4: it answers, and
 something needs attention (a link down, the broker away, records lost, the disk nearly full).
 """
 
@@ -92,6 +92,32 @@ def show_rejects(
             time.sleep(_POLL_S)
         except KeyboardInterrupt:
             return
+
+
+@app.command("resync")
+def ask_resync(
+    since: Annotated[str, typer.Option(help="publish again what the broker confirmed since: 90s, 30m, 6h, 2d, or an ISO time")],
+    config: ConfigPath = _DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Publish kept frames again, for a broker or consumer that lost them. Example: lamppost-gateway resync --since 6h"""
+    settings = _load(config)
+    try:
+        since_ms = since_to_ms(since, time.time())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from None
+    try:
+        document = status.ask(settings.status.socket, "resync", deadline_s=60.0, since_ms=since_ms)
+    except (OSError, ValueError) as error:
+        _complain(f"no gateway answers on {settings.status.socket} ({error}); is it running?")
+        raise typer.Exit(_NO_ANSWER) from None
+    if "error" in document:
+        _complain(str(document["error"]))
+        raise typer.Exit(1)
+    if as_json:
+        print(json.dumps(document))
+    else:
+        print(f"{document['frames']} frames will be published again")
 
 
 def _rejects(settings: configuration.Config, limit: int) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 LAMP = [1, 0, 0, 60, 60, 472, 2301, 210, 980, 12345, 1, 0]
 BIN = [2, -30, 2, None, None, 213, 1]
 
@@ -109,6 +111,30 @@ def test_broker_that_forgot_is_filled_again(bench: Any, street: Any, broker: Any
             async with bench.Subscriber(broker.port).listening() as city:
                 await bench.until(lambda: [d["n"] for d in city.documents("/record/")] == [1])
                 await street.until_marked()
+
+    bench.run(test)
+
+
+def test_resync_publishes_kept_frames_again(bench: Any, street: Any, broker: Any) -> None:
+    """On demand, while connected, live and back-fill frames alike, each once more and late ones in order."""
+
+    async def test() -> None:
+        async with street.running(), bench.Subscriber(broker.port).listening() as city:
+            await bench.until(lambda: street.publisher.state == "connected")
+            node = street.nodes[0x11]
+            await street.commit(node.frame(BIN), node.frame(BIN, late=True))
+            await bench.until(lambda: len(city.documents("/record/")) == 2)
+            await street.until_marked()
+            assert await street.publisher.resync({"since_ms": 0}) == {"frames": 2}
+            await bench.until(lambda: len(city.documents("/record/")) == 4)
+            await street.until_marked()
+            assert [d["n"] for d in city.documents("/record/")[2:]] == [1, 2]
+            await street.commit(node.frame(BIN))
+            await bench.until(lambda: city.documents("/record/")[4:] != [])
+            await street.until_marked()
+            assert [d["n"] for d in city.documents("/record/")[4:]] == [3]
+            with pytest.raises(ValueError, match="since_ms"):
+                await street.publisher.resync({})
 
     bench.run(test)
 

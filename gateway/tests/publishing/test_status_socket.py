@@ -142,7 +142,8 @@ class Daemon:
         async with street.running():
             await self._before()
             snapshot = Snapshot(street.config, "1.2.3", street.store, street.registry, street.downlinks, street.publisher)
-            server = asyncio.create_task(status.StatusServer(street.config.status.socket, snapshot.answers()).run())
+            answers = {**snapshot.answers(), "resync": street.publisher.resync}
+            server = asyncio.create_task(status.StatusServer(street.config.status.socket, answers).run())
             while not street.config.status.socket.exists():
                 await asyncio.sleep(0.01)
             self._ready.set()
@@ -261,6 +262,21 @@ def test_rejects_follow(lonely_street: Any) -> None:
             process.send_signal(2)
             _, errors = process.communicate(timeout=10)
             assert b"Traceback" not in errors
+
+
+def test_resync_command(lonely_street: Any) -> None:
+    """Puts what was confirmed back into the queue; needs the daemon."""
+    street = lonely_street
+
+    async def before() -> None:
+        await street.commit(street.nodes[0x11].frame(BIN))
+        await street.store.write(street.store.outbox.mark_published, [1], 2_000_000_000_000)
+
+    with Daemon(street, before):
+        assert "1 frames" in invoke(street, "resync", "--since", "2020-01-01").output
+        assert json.loads(invoke(street, "resync", "--since", "1h", "--json").output) == {"frames": 0}
+    assert invoke(street, "resync", "--since", "1h").exit_code == 3
+    assert invoke(street, "resync", "--since", "soon").exit_code == 2
 
 
 def test_what_needs_attention() -> None:
