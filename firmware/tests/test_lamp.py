@@ -335,6 +335,7 @@ def test_refusals_have_their_reasons() -> None:
     assert reason(orders.LEVEL, [50]) == orders.BAD_ARGUMENTS
     assert reason(orders.LEVEL, [50, 3601]) == orders.BAD_ARGUMENTS
     assert reason(orders.CANCEL, []) == orders.BAD_ARGUMENTS
+    assert reason(orders.LEVEL, [50, 0], now - 60 + 604801) == orders.BAD_ARGUMENTS
     assert reason(99, []) == orders.UNKNOWN_VERB
     assert reason(orders.RESEND, [1, 2]) == orders.UNKNOWN_VERB
     street.flash.refuses = True
@@ -349,6 +350,8 @@ def test_refusals_have_their_reasons() -> None:
     for order_id in range(60, 68):
         street.order(street.level_order(order_id, 50, 1000 * order_id, 1000 * order_id + 9))
     assert reason(orders.LEVEL, [50, 0]) == orders.STORE_FAULT
+    with pytest.raises(Refused):
+        street.order(Order(51, now + 1000, now + 1900, orders.SCHEDULE, 1, [NIGHT]))
     street.order(street.level_order(60, 50, 1000 * 60, 1000 * 60 + 9))  # heard twice: kept once
 
 

@@ -14,6 +14,7 @@ KEYS = (
     ("ramp_down_percent_per_s", 5, 1, 100),
     ("stagger_s", 30, 0, 300),  # the schedule comes 0 .. this many seconds late, by node id: less inrush on one feeder
     ("clock_limit_s", 7200, 60, 86400),  # a clock less certain than this is no clock
+    ("lease_limit_s", 604800, 60, 2678400),  # no order may hold the lamp below the safe level for longer
     ("report_s", 0, 0, 86400),  # 0: the node's
     ("sample_s", 5, 1, 60),
     ("settle_s", 5, 0, 600),  # an applied order is judged no sooner
