@@ -20,13 +20,11 @@ from lamppost_node import stored
 from lamppost_node.flash import Flash
 from lamppost_node.settings import Settings
 from lamppost_node.stored import KEEP, Stored
+from lamppost_node.thinning import GAP_KIND, KEPT_ONLY, NOTHING, Loss, thin
 
 FOLDER = "spool"
 _CURSOR = "cursor"
 _LAST_LEVEL = 3
-_KEPT_ONLY = 0
-_NOTHING = -1
-_GAP_KIND = kinds.kind_of(kinds.GAP)
 
 
 class Spool:
@@ -287,10 +285,10 @@ class Spool:
                 index = self._first_below(older_half, _LAST_LEVEL)
             if index >= 0:
                 level = self._segments[index][2] + 1
-                self._compact(index, level, 2 if level < _LAST_LEVEL else _KEPT_ONLY, kinds.GAP_THINNED)
+                self._compact(index, level, 2 if level < _LAST_LEVEL else KEPT_ONLY, kinds.GAP_THINNED)
                 self._merge(index)
             else:
-                self._compact(0, level, _NOTHING, kinds.GAP_SPOOL_FULL)
+                self._compact(0, level, NOTHING, kinds.GAP_SPOOL_FULL)
                 self._remove(0)
 
     def _first_below(self, count: int, level: int) -> int:
@@ -300,49 +298,17 @@ class Spool:
         return -1
 
     def _compact(self, index: int, level: int, one_of: int, reason: int) -> None:
-        """Keep every `one_of`-th ordinary record and all that must outlive history; declare the rest in one gap record, then rewrite.
-
-        _KEPT_ONLY drops all ordinary records and takes older gap records into the new one, _NOTHING drops everything.
-        """
+        """Thin a segment (`thinning.thin`), declare in one gap record what that loses, then rewrite it."""
         self._load(index)
         self._loaded = -1  # the buffer is edited in place; it is nobody's copy until the rewrite is done
-        last = self._last_n(index)
         if index == len(self._segments) - 1:
             self._is_sealed = True  # the gap record must not land in the file that is about to be replaced
-        is_whole = self._segments[index][2] == 0
-        loss = _Loss(self.cursor)
-        read, write, ordinal, expected, damaged = 0, 0, 0, self._segments[index][0], 0
-        while True:
-            found, after, n = stored.inspect(self._view, read, self._loaded_bytes)
-            if found == stored.END or (found == stored.GOOD and n > last):
-                break
-            record = stored.decode(self._view, read, after, n) if found == stored.GOOD else None
-            if record is None:
-                damaged += 1
-            else:
-                if is_whole or damaged:
-                    loss.add(expected, n - 1, None if is_whole else damaged)
-                expected, damaged = n + 1, 0
-                is_gap = record.kind == _GAP_KIND and one_of <= _KEPT_ONLY
-                is_kept = record.flags & KEEP and one_of != _NOTHING and not is_gap
-                if not record.flags & KEEP:
-                    is_kept = one_of > 0 and ordinal % one_of == 0
-                    ordinal += 1
-                if is_kept:
-                    self._buffer[write : write + after - read] = bytes(self._view[read:after])
-                    write += after - read
-                else:
-                    loss.add(n, n, None)
-                    if n > self.cursor:
-                        loss.note_time(record.t)
-                        if is_gap:
-                            loss.absorb(record.values)
-            read = after
-        if is_whole or damaged:
-            loss.add(expected, last, None if is_whole else damaged)
+        first, _, old_level = self._segments[index]
+        loss = Loss(self.cursor)
+        size = thin(self._view, self._loaded_bytes, first, self._last_n(index), old_level == 0, one_of, loss)
         if loss.count:
             self._declare(loss.first, loss.last, loss.count, reason, loss.from_s, loss.to_s)
-        self._rewrite(index, write, level)
+        self._rewrite(index, size, level)
 
     def _rewrite(self, index: int, size: int, level: int) -> None:
         """Replace segment `index` by the first `size` octets of the buffer. The old file goes only after the new one is there."""
@@ -388,45 +354,10 @@ class Spool:
         """Append a gap record, in room of its own: it must not itself wait for room."""
         self.dropped += lost
         values = [first, last, lost, reason, from_s, to_s]
-        self._write(Stored(self.next_n, 0, None, 0, None, KEEP, _GAP_KIND, kinds.GOOD, values))
+        self._write(Stored(self.next_n, 0, None, 0, None, KEEP, GAP_KIND, kinds.GOOD, values))
 
     def _name(self, first: int, level: int) -> str:
         return FOLDER + "/" + _epoch_text(self._epoch) + "." + "%012x" % first + "." + str(level)
-
-
-class _Loss:
-    """What a rewrite loses of the records still owed (numbers above `cursor`): range, count and span of time."""
-
-    def __init__(self, cursor: int):
-        self._cursor = cursor
-        self.first = 0
-        self.last = 0
-        self.count = 0
-        self.from_s: int | None = None
-        self.to_s: int | None = None
-
-    def add(self, first: int, last: int, count: int | None) -> None:
-        """Lose first .. last, or `count` records somewhere among them; nothing when the range is empty or acknowledged."""
-        first = max(first, self._cursor + 1)
-        if first > last:
-            return
-        self.count += last - first + 1 if count is None else min(count, last - first + 1)
-        self.first = self.first or first
-        self.last = max(self.last, last)
-
-    def absorb(self, values: list[int | None]) -> None:
-        """Take over what an older gap record told, so that gap records do not fill the ring themselves."""
-        if len(values) == 6 and values[0] is not None and values[1] is not None:
-            self.first = min(self.first, values[0])
-            self.last = max(self.last, values[1])
-            self.count += values[2] or 0
-            self.note_time(values[4])
-            self.note_time(values[5])
-
-    def note_time(self, t: int | None) -> None:
-        if t is not None:
-            self.from_s = t if self.from_s is None else min(self.from_s, t)
-            self.to_s = t if self.to_s is None else max(self.to_s, t)
 
 
 def _epoch_text(epoch: int) -> str:
