@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lamppost_protocol import cbor, schedule
+from lamppost_protocol import cbor, schedule, schedule_words
 from lamppost_protocol.errors import ProtocolError, RemoteError
 
 TYPICAL = [
@@ -120,19 +120,19 @@ def test_arbitrary_values_raise_only_protocol_errors(value: Any) -> None:
 @given(minutes)
 def test_anchor_words_round_trip(when: tuple[int, int]) -> None:
     """What is shown can be typed in again."""
-    assert schedule.parse_anchor(schedule.anchor_text(*when)) == when
+    assert schedule_words.parse_anchor(schedule_words.anchor_text(*when)) == when
 
 
 def test_anchor_words() -> None:
     """The words themselves."""
-    assert schedule.anchor_text(0, 1380) == "23:00"
-    assert schedule.anchor_text(1, 15) == "sunset+15"
-    assert schedule.anchor_text(2, -30) == "sunrise-30"
-    assert schedule.anchor_text(1, 0) == "sunset"
+    assert schedule_words.anchor_text(0, 1380) == "23:00"
+    assert schedule_words.anchor_text(1, 15) == "sunset+15"
+    assert schedule_words.anchor_text(2, -30) == "sunrise-30"
+    assert schedule_words.anchor_text(1, 0) == "sunset"
 
 
 @pytest.mark.parametrize("text", ["", "24:00", "23:60", "2300", "23:5", "sunset15", "sunset+", "dusk", "-1:00", "sunrise+x"])
 def test_other_words_are_refused(text: str) -> None:
     """The message names them."""
     with pytest.raises(ValueError, match="hh:mm"):
-        schedule.parse_anchor(text)
+        schedule_words.parse_anchor(text)

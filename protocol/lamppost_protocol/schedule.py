@@ -21,7 +21,6 @@ VERSION = 1
 CLOCK = 0
 SUNSET = 1
 SUNRISE = 2
-ANCHORS = ("clock", "sunset", "sunrise")
 
 #: Sun offsets: four hours either way; more would be a clock step in disguise.
 MAX_OFFSET_MIN = 240
@@ -97,24 +96,3 @@ def _is_date(value: "Any") -> bool:
 def _is_day(month_day: int) -> bool:
     month = month_day // 100
     return 1 <= month <= 12 and 1 <= month_day % 100 <= _LAST_DAY[month - 1]
-
-
-def anchor_text(anchor: int, minute: int) -> str:
-    """Return a step's time as people write it: `23:00`, `sunset`, `sunrise-30`."""
-    if anchor == CLOCK:
-        return f"{minute // 60:02d}:{minute % 60:02d}"
-    return ANCHORS[anchor] + (f"{minute:+d}" if minute else "")
-
-
-def parse_anchor(text: str) -> tuple[int, int]:
-    """Return (anchor, minute) of what `anchor_text` writes. Raises ValueError; offsets are bounded by `check_schedule`."""
-    for anchor in (SUNSET, SUNRISE):
-        name = ANCHORS[anchor]
-        if text.startswith(name):
-            rest = text[len(name) :]
-            if rest == "" or (rest[0] in "+-" and rest[1:].isdigit()):
-                return anchor, int(rest or "0")
-    hour, colon, minute = text.partition(":")
-    if colon and hour.isdigit() and minute.isdigit() and len(minute) == 2 and int(hour) < 24 and int(minute) < 60:
-        return CLOCK, int(hour) * 60 + int(minute)
-    raise ValueError("not hh:mm, sunset+minutes or sunrise-minutes: " + text)

@@ -16,7 +16,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from lamppost_protocol import schedule
+from lamppost_protocol import schedule, schedule_words
 from lamppost_protocol.errors import ProtocolError
 
 from lamppost_tools.errors import MissingError, UsageError
@@ -81,11 +81,11 @@ def _days(days: Any) -> int:
 
 
 def _steps(steps: list[Any]) -> list[list[int]]:
-    return [[*schedule.parse_anchor(str(when)), level] for when, level in steps]
+    return [[*schedule_words.parse_anchor(str(when)), level] for when, level in steps]
 
 
 def _steps_in_words(steps: list[Any]) -> list[list[Any]]:
-    return [[schedule.anchor_text(anchor, minute), level] for anchor, minute, level in steps]
+    return [[schedule_words.anchor_text(anchor, minute), level] for anchor, minute, level in steps]
 
 
 def _date(value: Any) -> int:
