@@ -20,8 +20,8 @@ def mount_flash() -> bool:
         return False
     try:
         vfs.mount(bdev, "/")
-    except OSError:
-        return False
+    except Exception:
+        return False  # whatever is wrong with the partition, main.py runs without it
     return True
 
 
@@ -36,5 +36,5 @@ def main() -> bool:
     return mount_flash()
 
 
-if __name__ in ("__main__", "boot"):
+if __name__ == "__main__":
     main()
