@@ -6,7 +6,7 @@ half to a third of the processor time (65 against 137-204 us a message at a wind
 Incoming messages are acknowledged by hand, so an order is the broker's until the gateway has stored it, and a flood is
 held back by the broker's own in-flight limit.
 
-Known gap: the four overridden methods and `_client` are aiomqtt 2.x internals; `test_publisher_broker.py` pins them.
+Known gap: the overridden methods and `_client` are aiomqtt 2.x internals; `test_publisher_broker.py` pins them.
 """
 
 import asyncio
@@ -222,6 +222,21 @@ class Connection(aiomqtt.Client):
         if waiting is not None:
             self._room.set()
             waiting[1](int(reason_code.value))
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        # aiomqtt registers the bare descriptor a turn later, when it may be closed already or belong to someone else.
+        self._loop.call_soon_threadsafe(self._watch_writes, client, sock)
+
+    def _watch_writes(self, client: Any, sock: Any) -> None:
+        if client.socket() is sock and sock.fileno() >= 0:
+            self._loop.add_writer(sock.fileno(), self._write, client)
+
+    def _write(self, client: Any) -> None:
+        try:
+            client.loop_write()
+        except (OSError, ValueError) as error:  # the socket broke, or was closed, under paho
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         try:

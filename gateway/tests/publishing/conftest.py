@@ -33,6 +33,7 @@ from lamppost_protocol.es256_host import HostSigner, generate_private_key, publi
 NETWORK = 0x000A11CE
 AUTHORITY_ID = 0xC0FFEE01
 _DEADLINE_S = 20.0
+_MOSQUITTO_PATH = "/usr/sbin:" + os.environ.get("PATH", "")
 _AMQTT = """
 import asyncio, sys
 from amqtt.broker import Broker
@@ -69,7 +70,7 @@ class BrokerProcess:
                 f"user root\nlistener {self.port} 127.0.0.1\nmax_queued_messages 0\n"
                 f"allow_anonymous {str(self._anonymous).lower()}\n{self._extra}",
             )
-            binary = shutil.which("mosquitto", path="/usr/sbin:" + os.environ.get("PATH", ""))
+            binary = shutil.which("mosquitto", path=_MOSQUITTO_PATH)
             command = [str(binary), "-c", str(path)]
         else:
             command = [sys.executable, "-c", _AMQTT, str(self.port)]
@@ -343,7 +344,7 @@ class Bench:
 
     @staticmethod
     def mosquitto(folder: Path) -> BrokerProcess:
-        if not shutil.which("mosquitto", path="/usr/sbin:" + os.environ.get("PATH", "")):
+        if not has_mosquitto():
             pytest.skip("mosquitto is not installed: make deps")
         return BrokerProcess("mosquitto", folder)
 
@@ -361,16 +362,22 @@ def bench() -> Bench:
     return Bench()
 
 
-@pytest.fixture(params=["amqtt", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
+@pytest.fixture
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerProcess]:
-    if request.param == "mosquitto" and not shutil.which("mosquitto", path="/usr/sbin:" + os.environ.get("PATH", "")):
+    """A running broker: mosquitto where there is one, else amqtt; a test may ask for each by `@EACH_BROKER`."""
+    kind = getattr(request, "param", "mosquitto" if has_mosquitto() else "amqtt")
+    if kind == "mosquitto" and not has_mosquitto():
         pytest.skip("mosquitto is not installed: make deps")
-    if request.param == "amqtt":
+    if kind == "amqtt":
         pytest.importorskip("amqtt")
-    process = BrokerProcess(request.param, tmp_path)
+    process = BrokerProcess(kind, tmp_path)
     process.start()
     yield process
     process.kill()
+
+
+def has_mosquitto() -> bool:
+    return shutil.which("mosquitto", path=_MOSQUITTO_PATH) is not None
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_only_fresh_records_are_published(bench: Any) -> None:
     assert [(record.n, record.values[0]) for record in documents.records_of(heard)] == [(1, 1), (3, 3)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from lamppost_protocol import frames, hello, kinds, orders
 
+EACH_BROKER = pytest.mark.parametrize("broker", ["amqtt", pytest.param("mosquitto", marks=pytest.mark.mosquitto)], indirect=True)
 BIN = [2, -30, 2, None, None, 213, 1]
 
 
@@ -37,6 +38,7 @@ def quiet_street(bench: Any, tmp_path: Any) -> Any:
     return bench.Street(tmp_path, bench.free_port())
 
 
+@EACH_BROKER
 def test_order_goes_through_its_states_to_verified(bench: Any, street: Any, broker: Any) -> None:
     """Queued, sent, accepted, applied, verified on the order's retained topic; the last with the evidence."""
 
@@ -63,6 +65,7 @@ def test_order_goes_through_its_states_to_verified(bench: Any, street: Any, brok
     bench.run(test)
 
 
+@EACH_BROKER
 def test_garbage_on_the_order_topic(bench: Any, street: Any, broker: Any) -> None:
     """Anything from the broker account: nothing is sent, the gateway goes on, refusals are kept and published."""
 

@@ -260,7 +260,7 @@ def test_row_is_not_marked_before_its_last_puback(bench: Any, tmp_path: Path, mo
 
 def test_library_internals_we_lean_on() -> None:
     """aiomqtt 2.x: the callbacks broker.py overrides and the paho client it speaks to still exist."""
-    for name in ("_on_connect", "_on_disconnect", "_on_publish", "_on_message"):
+    for name in ("_on_connect", "_on_disconnect", "_on_publish", "_on_message", "_on_socket_register_write"):
         assert callable(getattr(aiomqtt.Client, name))
 
     async def test() -> None:
