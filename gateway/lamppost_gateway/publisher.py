@@ -4,7 +4,7 @@ One row is one frame as it was heard plus one document per fresh record; it is m
 confirmed all of them. Two lanes: `live` holds what arrived since this connection began, in order of arrival;
 `back-fill` holds what waited on the gateway's disk or on the node, in order of arrival, at most `drain_per_s` frames a
 second, marked late. A node's order is kept within each lane. At least once: after a lost connection what was in flight,
-and what was confirmed in the last half second before a crash, is sent again with the same (node, epoch, n).
+and what was confirmed in the last second before a crash, is sent again with the same (node, epoch, n).
 
 A broker that refuses a message (MQTT 5 reason code) loses nothing: the row stays, the connection is tried again later.
 A broker that comes back without our session has forgotten things: what it confirmed in the last 35 minutes is sent
@@ -215,7 +215,7 @@ class Publisher:
             await self._say_goodbye(connection)
             raise
         finally:
-            await self._flush_marks(limit_s=1.0)
+            await self._flush_marks(limit_s=1.0, lazy=False)
 
     async def _begin(self, connection: Connection) -> None:
         if not connection.is_session_present:
@@ -374,16 +374,22 @@ class Publisher:
             await asyncio.sleep(_MARK_EVERY_S)
             await self._flush_marks()
 
-    async def _flush_marks(self, limit_s: float = 30.0) -> None:
-        """Write down which rows the broker confirmed; while the disk is full they wait here."""
+    async def _flush_marks(self, limit_s: float = 30.0, lazy: bool = True) -> None:
+        """Write down which rows the broker confirmed; while the disk is full they wait here.
+
+        `lazy`: with the next commit. A commit of their own would hold frames up for a window, acknowledgements with them.
+        """
         ids, self._done = self._done, []
         if not ids:
             return
         try:
             async with asyncio.timeout(limit_s):
-                await self._store.write(self._store.outbox.mark_published, ids, int(self._wall_s() * 1000), lazy=True)
+                await self._store.write(self._store.outbox.mark_published, ids, int(self._wall_s() * 1000), lazy=lazy)
         except (OutboxError, TimeoutError):
             self._done = ids + self._done
+        except asyncio.CancelledError:
+            self._done = ids + self._done  # marking twice does no harm, sending twice costs the city a duplicate
+            raise
 
     # Everything else.
 
