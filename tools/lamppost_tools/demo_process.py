@@ -105,17 +105,12 @@ class ProcessGroup:
         self.children[name] = Child(name, process, log, start_bytes)
         return self.children[name]
 
-    def close(self) -> None:
-        """SIGTERM to all, wait, SIGKILL to the group. Safe to call twice."""
+    def close(self, last: tuple[str, ...] = ()) -> None:
+        """SIGTERM to all but those named `last`, wait, then to these; SIGKILL to what is left. Safe to call twice."""
         if self._guard is None:
             return
-        running = [child for child in self.children.values() if child.is_running]
-        for child in running:
-            child.process.terminate()
-        end_s = time.monotonic() + _STOP_S
-        for child in running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.process.wait(max(0.01, end_s - time.monotonic()))
+        self._terminate([child for name, child in self.children.items() if name not in last])
+        self._terminate([child for name, child in self.children.items() if name in last])
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._guard.pid, signal.SIGKILL)
         for child in self.children.values():
@@ -125,3 +120,13 @@ class ProcessGroup:
             self._guard.stdin.close()
         self._guard.wait(_STOP_S)
         self._guard = None
+
+    @staticmethod
+    def _terminate(children: list[Child]) -> None:
+        running = [child for child in children if child.is_running]
+        for child in running:
+            child.process.terminate()
+        end_s = time.monotonic() + _STOP_S
+        for child in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(0.01, end_s - time.monotonic()))

@@ -46,7 +46,7 @@ class Street:
         self._leaving.set()
         if self._watcher is not None:
             self._watcher.join(5)
-        self._group.close()
+        self._group.close(last=("broker", "bench"))
         for cable in self.cables.values():
             cable.close()
 

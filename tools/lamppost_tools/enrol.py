@@ -118,10 +118,10 @@ def _write_flash(folder: Path, identity: dict[str, Any], config: dict[str, Any])
     write_file(flash / "config.cbor", cbor.encode(config))
     write_file(flash / "identity.cbor", cbor.encode(identity), OWNER_ONLY_MODE)
     for copy in ("tx.0", "tx.1"):
-        write_file(flash / "counters" / copy, _checked_value([identity["epoch"], 0]))
+        write_file(flash / "counters" / copy, checked_value([identity["epoch"], 0]))
 
 
-def _checked_value(value: object) -> bytes:
+def checked_value(value: object) -> bytes:
     """A small value as the node keeps its own: crc32, 4 octets big-endian, then CBOR."""
     body: bytes = cbor.encode(value)
     return binascii.crc32(body).to_bytes(4, "big") + body
