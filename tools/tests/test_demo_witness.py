@@ -79,7 +79,7 @@ def test_only_frames_verified_here_count(witness):
 def test_json_must_say_what_was_signed(witness, changes, is_same):
     """A decoded record counts only when number, fixture and every value equal the signed ones."""
     tell(witness, f"node/{NAME}/frame", frame(1))
-    assert says_the_same(seen_of(witness), document(1, **changes)) is is_same
+    assert says_the_same(seen_of(witness), document(**{"n": 1, **changes})) is is_same
     broken = document(1)
     del broken["values"]["energy"]
     assert not says_the_same(seen_of(witness), broken)
