@@ -80,8 +80,6 @@ def translated() -> Iterator[None]:
             sqlite3.SQLITE_NOMEM,
         ):
             raise OutboxFull(f"{name}: {error}") from error
-        if isinstance(error, sqlite3.DatabaseError) and code is None:
-            raise OutboxCorrupt(f"{name}: {error}") from error
         raise OutboxError(f"{name}: {error}") from error
 
 
@@ -108,10 +106,31 @@ class Outbox(FrameTable, OrderTable, LedgerTable, BudgetTable):
         self._reject_limit = reject_limit
         self._connector = connector
         self._now_ms = now_ms
+        self._is_ready = False
+        self._is_open = False
         try:
-            self._open()
-        except OutboxCorrupt:
-            self.quarantine()
+            self._ready()
+        except BaseException:
+            if self._is_open:
+                self._connection.close()
+            raise
+
+    def _ready(self) -> None:
+        """Open the file if it is not, put a torn one aside, carry over what that held. Raises OutboxNewer, OutboxFull.
+
+        Until what a torn file held is carried over, nothing is taken: without its windows a replay would be accepted.
+        """
+        if not self._is_open:
+            try:
+                self._open()
+            except OutboxCorrupt:
+                self.quarantined = outbox_salvage.move_aside(self.path, self._now_ms())
+                self._open()
+        torn = outbox_salvage.newest_torn(self.path)
+        if torn is not None and not outbox_salvage.is_carried_over(torn, self._connection):
+            with translated():
+                self.salvaged_frames = outbox_salvage.carry_over(torn, self, self._now_ms())
+        self._is_ready = True
 
     def _open(self) -> None:
         is_small = self.path.exists() and self.path.stat().st_size <= _CHECK_BYTES
@@ -132,6 +151,7 @@ class Outbox(FrameTable, OrderTable, LedgerTable, BudgetTable):
         except BaseException:
             self._connection.close()
             raise
+        self._is_open = True
 
     def _check_integrity(self) -> None:
         for row in self._connection.execute("PRAGMA integrity_check(1)"):
@@ -144,15 +164,14 @@ class Outbox(FrameTable, OrderTable, LedgerTable, BudgetTable):
         self._load_budget()
 
     def quarantine(self) -> None:
-        """Put a torn file aside, start a fresh one and carry over what can be read. Raises OutboxFull."""
+        """Put a torn file aside, start a fresh one and carry over what can be read. Raises OutboxFull: then try again."""
+        self._is_ready = self._is_open = False
         try:
             self._connection.close()
-        except (AttributeError, sqlite3.Error):
-            pass  # never opened, or too torn even to close: the file is moved either way
+        except sqlite3.Error:
+            pass  # too torn even to close: the file is moved either way
         self.quarantined = outbox_salvage.move_aside(self.path, self._now_ms())
-        self._open()
-        with translated():
-            self.salvaged_frames = outbox_salvage.carry_over(self.quarantined, self, self._now_ms())
+        self._ready()
 
     def transact(self, jobs: Sequence[Job]) -> list[tuple[Any, Exception | None]]:
         """Run all jobs in one durable transaction; return each job's (result, own error).
@@ -160,6 +179,8 @@ class Outbox(FrameTable, OrderTable, LedgerTable, BudgetTable):
         A job that fails for its own reason (a caller's mistake) is undone alone. Raises OutboxFull, OutboxCorrupt or
         OutboxError when the file fails: then nothing of any job is stored.
         """
+        if not self._is_ready:
+            self._ready()
         results: list[tuple[Any, Exception | None]] = []
         is_undone = False
         try:
@@ -202,6 +223,8 @@ class Outbox(FrameTable, OrderTable, LedgerTable, BudgetTable):
 
     def read(self, job: Job) -> Any:
         """Run a reading job between transactions. Raises as `transact`."""
+        if not self._is_ready:
+            self._ready()
         with translated():
             return job()
 
@@ -246,6 +269,7 @@ class Outbox(FrameTable, OrderTable, LedgerTable, BudgetTable):
 
     def close(self) -> None:
         """Close the file; the log is checkpointed on the way."""
+        self._is_ready = self._is_open = False
         with translated():
             self._connection.close()
 

@@ -46,22 +46,33 @@ def move_aside(path: Path, now_ms: int) -> Path:
     for ending in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             os.replace(f"{path}{ending}", f"{aside}{ending}")
-    names = sorted(
-        (f for f in path.parent.glob(f"{path.name}.broken-*") if not f.name.endswith(("-wal", "-shm"))),
-        key=lambda f: f.stat().st_mtime,
-    )
+    os.utime(aside)  # the newest is the one put aside last, whenever it was written
+    names = _torn_files(path)
     for old in names[:-_KEEP_FILES]:
         for ending in ("", "-wal", "-shm"):
             Path(f"{old}{ending}").unlink(missing_ok=True)
     return aside
 
 
+def newest_torn(path: Path) -> Path | None:
+    """The torn file put aside last, None when there is none."""
+    names = _torn_files(path)
+    return names[-1] if names else None
+
+
+def is_carried_over(torn: Path, connection: Connection) -> bool:
+    """Whether the open file notes that `torn` was carried over; noted in the same transaction as its rows."""
+    return any(True for _ in connection.execute("SELECT 1 FROM meta WHERE key = ?", (f"carried {torn.name}",)))
+
+
+def _torn_files(path: Path) -> list[Path]:
+    names = [f for f in path.parent.glob(f"{path.name}.broken-*") if not f.name.endswith(("-wal", "-shm"))]
+    return sorted(names, key=lambda f: (f.stat().st_mtime_ns, f.name))
+
+
 def carry_over(broken: Path, target: _Target, now_ms: int) -> int:
     """Copy what can be read of `broken` into the open, fresh `target` in one transaction; return the number of frames."""
-    try:
-        source = sqlite3.connect(f"{broken.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    except sqlite3.Error:
-        return 0
+    source = sqlite3.connect(f"{broken.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
     frames = 0
     connection = target._connection
     connection.execute("BEGIN IMMEDIATE")
@@ -88,6 +99,7 @@ def carry_over(broken: Path, target: _Target, now_ms: int) -> int:
             "INSERT OR REPLACE INTO node_state (node, epoch, tx_highest, tx_bitmap, n_highest, n_bitmap) VALUES (?, ?, ?, ?, ?, ?)",
             [(s.node, s.epoch, s.tx_highest, pack(s.tx_bitmap), s.n_highest, pack(s.n_bitmap)) for s in states.values()],
         )
+        connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (f"carried {broken.name}", str(frames)))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

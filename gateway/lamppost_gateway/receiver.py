@@ -99,6 +99,7 @@ class Receiver:
         self._sample = RejectSample()
         self._hints: dict[str, tuple[float, int]] = {}
         self._trouble = Trouble(_log, "store")
+        self._must_store_all = False
         self.on_committed: list[Callable[[Sequence[VerifiedFrame]], None]] = []
         self.on_hello: list[Callable[[str, Any], None]] = []
         self.on_log: list[Callable[[str, str], None]] = []
@@ -106,8 +107,13 @@ class Receiver:
 
     async def load(self) -> None:
         """Read all windows; call once, after the store is open and before any link runs."""
+        self._store.on_renewed.append(self._outbox_renewed)
         for state in await self._store.read(self._store.outbox.node_states):
             self._windows[(state.node, state.epoch)] = Windows(state)
+
+    def _outbox_renewed(self) -> None:
+        """The file was torn: its windows may be lost there, but not here; the next commit writes them all."""
+        self._must_store_all = True
 
     def heard(self, link: Link, message_type: int, body: bytes, received_at_ms: int) -> None:
         """One intact serial message; never raises, never blocks."""
@@ -265,14 +271,18 @@ class Receiver:
             )
             for f in frames
         ]
-        states = [windows.state(node, epoch) for (node, epoch), windows in tried.items()]
         while True:
+            is_all = self._must_store_all
+            windows = {**self._windows, **tried} if is_all else tried
+            states = [window.state(node, epoch) for (node, epoch), window in windows.items()]
             try:
                 stored = await self._store.write(self._store.outbox.commit_frames, rows, states)
                 break
             except OutboxError as error:
                 self._trouble.failed(reason=error, advice="nothing is acknowledged until there is room; free disk space")
                 await asyncio.sleep(self._backoff.next_s())
+        if is_all:
+            self._must_store_all = False
         self._trouble.recovered()
         self._backoff.reset()
         for frame, mask in zip(frames, stored, strict=True):

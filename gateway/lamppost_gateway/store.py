@@ -47,6 +47,8 @@ class Store:
         self._last_start_s = float("-inf")
         self._is_stopping = False
         self._trouble = Trouble(_log, "commit")
+        self.on_renewed: list[Callable[[], None]] = []
+        """Called after a torn file was replaced: whoever knows more than could be salvaged writes it again."""
         self.outbox: Outbox
 
     async def open(self) -> None:
@@ -154,6 +156,8 @@ class Store:
             frames_carried_over=self.outbox.salvaged_frames,
             advice="the disk or its power is failing; keep the file for an expert",
         )
+        for callback in self.on_renewed:
+            callback()
 
     def stop(self) -> None:
         """Accept no more writes; `run` returns after the last commit."""

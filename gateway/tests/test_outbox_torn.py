@@ -5,10 +5,11 @@ import shutil
 import sqlite3
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from lamppost_gateway.errors import OutboxCorrupt
-from lamppost_gateway.outbox import Outbox
+from lamppost_gateway.errors import OutboxCorrupt, OutboxFull
+from lamppost_gateway.outbox import Outbox, connect
 from lamppost_gateway.outbox_rows import NewFrame, NodeState, QueuedOrder
 
 FRAMES = 120
@@ -162,6 +163,57 @@ def test_a_flipped_schema_number_is_damage_and_not_a_newer_program(good: Path, t
     assert box.quarantined is not None
     assert len(box.next_backfill(1 << 60, 0, 10_000)) == FRAMES
     box.close()
+
+
+def test_a_salvage_that_found_no_room_is_made_up_for_before_anything_is_taken(good: Path, tmp_path: Path) -> None:
+    """The fresh file serves only once the torn one's rows are in; in the same run and after a restart."""
+    path = tmp_path / "outbox.db"
+    data = bytearray((good / "outbox.db").read_bytes())
+    data[-1024:] = b"\xee" * 1024
+    is_full = True
+
+    class Connection:
+        def __init__(self, path: Path) -> None:
+            self._real = connect(path)
+
+        @property
+        def in_transaction(self) -> bool:
+            return self._real.in_transaction
+
+        def execute(self, sql: str, parameters: Any = (), /) -> Any:
+            if is_full and sql.startswith("INSERT INTO frame"):
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+            return self._real.execute(sql, parameters)
+
+        def executemany(self, sql: str, parameters: Any, /) -> Any:
+            return self._real.executemany(sql, parameters)
+
+        def close(self) -> None:
+            self._real.close()
+
+    path.write_bytes(data[:-700])
+    with pytest.raises(OutboxFull):
+        Outbox(path, connector=Connection)
+    assert len([f for f in tmp_path.glob("*.broken-*") if f.name.endswith("Z")]) == 1
+    is_full = False
+    box = Outbox(path, connector=Connection)
+    assert box.salvaged_frames > FRAMES // 2
+    assert max(state.tx_highest for state in box.node_states()) == FRAMES
+    is_full = True
+    with pytest.raises(OutboxFull):
+        box.quarantine()
+    with pytest.raises(OutboxFull):
+        box.transact([lambda: None])
+    is_full = False
+    box.transact([lambda: None])
+    assert len(box.next_backfill(1 << 60, 0, 10_000)) > FRAMES // 2
+    box.close()
+    again = Outbox(path)
+    assert again.quarantined is None
+    assert again.salvaged_frames == 0
+    again.close()
 
 
 def test_only_the_newest_torn_files_are_kept(tmp_path: Path) -> None:

@@ -178,6 +178,22 @@ def test_one_acknowledgement_per_node_and_batch_covers_all(city: City, node: Sen
     play(story)
 
 
+def test_frames_beyond_the_bitmap_are_each_acknowledged_by_their_digest(city: City, node: SenderNode, tmp_path: Path) -> None:
+    """Live frames far ahead of a long back-fill: the 32-bit bitmap does not reach them, their digests do."""
+
+    async def story() -> None:
+        async with running(Cabinet(city, tmp_path)) as cabinet:
+            datas = [node.frame(n=n, behind=n - 1) for n in (1_000, 1_001, 2, 1_002)]
+            for data in datas:
+                cabinet.hear(data)
+            await cabinet.until(lambda: len(cabinet.link.sent) == 3)
+            acks = [node.acknowledged(data) for data in cabinet.link.sent]
+            assert {(ack.highest, ack.bitmap) for ack in acks} == {(0, 0b10)}
+            assert [ack.digest for ack in acks] == [frame_digest(datas[i]) for i in (0, 1, 3)]
+
+    play(story)
+
+
 def test_a_resend_is_stored_no_second_time_and_acknowledged_again(city: City, node: SenderNode, tmp_path: Path) -> None:
     """The same records under a fresh tx: the first acknowledgement was lost on the way."""
 
@@ -199,7 +215,7 @@ def test_a_resend_is_stored_no_second_time_and_acknowledged_again(city: City, no
 
 def test_replays_are_refused_in_the_run_in_the_batch_and_after_a_restart(city: City, node: SenderNode, tmp_path: Path) -> None:
     """A thousand recorded frames, played again every way: none accepted, none acknowledged (R06)."""
-    recorded = [node.frame() for _ in range(200)]
+    recorded = [node.frame() for _ in range(1_000)]
 
     async def first() -> None:
         async with running(Cabinet(city, tmp_path)) as cabinet:
@@ -207,21 +223,21 @@ def test_replays_are_refused_in_the_run_in_the_batch_and_after_a_restart(city: C
                 cabinet.hear(data)
                 if data is recorded[7]:
                     cabinet.hear(data)
-            await cabinet.until(lambda: len(cabinet.committed) == 200)
+            await cabinet.until(lambda: len(cabinet.committed) == 1_000)
             assert cabinet.metrics.value("rejected", reason="replayed") == 1
             for data in recorded:
                 cabinet.hear(data)
-            await cabinet.until(lambda: refused(cabinet) == 201)
-            assert len(cabinet.committed) == 200
+            await cabinet.until(lambda: refused(cabinet) == 1_001)
+            assert len(cabinet.committed) == 1_000
 
     async def second() -> None:
         async with running(Cabinet(city, tmp_path)) as cabinet:
             for data in reversed(recorded):
                 cabinet.hear(data)
-            await cabinet.until(lambda: refused(cabinet) == 200)
+            await cabinet.until(lambda: refused(cabinet) == 1_000)
             assert cabinet.committed == []
             assert cabinet.link.sent == []
-            assert len(await cabinet.rows()) == 200
+            assert len(await cabinet.rows()) == 1_000
             cabinet.hear(node.frame())
             await cabinet.acknowledgement()
 
@@ -324,6 +340,31 @@ def test_nothing_is_acknowledged_while_the_disk_is_full_and_all_of_it_after(city
             assert len(await cabinet.rows()) == 201
 
     play(story)
+
+
+def test_windows_outlive_a_file_torn_beyond_salvage(city: City, node: SenderNode, tmp_path: Path) -> None:
+    """What the running gateway knows is written into the fresh file, so a replay is refused even after a restart."""
+    recorded = node.frame()
+    other = city.nodes[0x22]
+
+    async def first() -> None:
+        async with running(Cabinet(city, tmp_path)) as cabinet:
+            cabinet.hear(recorded)
+            await cabinet.acknowledgement()
+            await cabinet.store.read(lambda: list(cabinet.store.outbox._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")))
+            (tmp_path / "outbox.db").write_bytes(b"\xee" * 50_000)
+            await cabinet.store.read(lambda: list(cabinet.store.outbox._connection.execute("PRAGMA shrink_memory")))
+            cabinet.hear(other.frame())
+            assert other.acknowledged(await cabinet.acknowledgement()).highest == 1
+            assert cabinet.store.outbox.quarantined is not None
+
+    async def second() -> None:
+        async with running(Cabinet(city, tmp_path)) as cabinet:
+            cabinet.hear(recorded)
+            await cabinet.until(lambda: cabinet.metrics.value("rejected", reason="replayed") == 1)
+
+    play(first)
+    play(second)
 
 
 def test_a_full_queue_pauses_the_links_and_a_worked_off_one_resumes_them(city: City, node: SenderNode, tmp_path: Path) -> None:
