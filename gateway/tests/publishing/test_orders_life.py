@@ -285,7 +285,9 @@ def test_a_nodes_late_word_beats_the_gateways_expiry(bench: Any, quiet_street: A
             await street.commit(node.frame(BIN))
             await taken(street, street.authority.order(0x11, 7))
             await bench.until(lambda: street.link.sent != [])
-            street.wall_offset_s = 599.0
+            street.wall_offset_s = 605.0  # past its end, but the node may still have its say
+            street.orders._wake.set()
+            await bench.until(lambda: not street.orders._wake.is_set())
             await asyncio.sleep(0.1)
             assert orders.EXPIRED not in await states(street, 7)
             street.wall_offset_s = 600.0 + 601.0
