@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "tests")]
 
 import vector_runner  # noqa: E402
-from lamppost_protocol import slip  # noqa: E402
+from lamppost_protocol import cbor, slip  # noqa: E402
 from lamppost_protocol.p256_tables import build_generator_table  # noqa: E402
 
 NODE_KEY = "c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721"  # RFC 6979 A.2.5: public for ever
@@ -236,7 +236,31 @@ def state_cases() -> list[dict]:
     return cases + [case("receive-" + name, "receive_window", frames=f) for name, f in accounts.items()]
 
 
+def schedule_cases() -> list[dict]:
+    year = [1, 100, [[127, [1, 15, 100], [0, 1380, 60], [0, 300, 100], [2, -10, 0]]],
+            [[20261231, 20270101, [1, 0, 100], [2, 0, 0]], [1224, 106, [1, 0, 80], [2, 0, 0]]]]  # fmt: skip
+    good = {
+        "": year,
+        "-empty": [1, 0, [], []],
+        "-full-week": [1, 50, [[127] + [[0, 1439, 0]] * 12] * 14, []],
+        "-29-february": [1, 100, [], [[229, 229, [0, 0, 0]]]],
+    }
+    bad = {
+        "version": [2, 100, [], []], "level-101": [1, 101, [], []], "three-parts": [1, 100, []], "no-weekday": [1, 100, [[0, [0, 1, 1]]], []],
+        "weekday-128": [1, 100, [[128, [0, 1, 1]]], []], "no-step": [1, 100, [[127]], []], "minute-1440": [1, 100, [[127, [0, 1440, 1]]], []],
+        "offset-241": [1, 100, [[127, [1, 241, 1]]], []], "anchor-3": [1, 100, [[127, [3, 0, 1]]], []], "step-level": [1, 100, [[127, [0, 0, 101]]], []],
+        "feb-30": [1, 100, [], [[230, 301, [0, 0, 0]]]], 
+        "backwards": [1, 100, [], [[20270102, 20270101, [0, 0, 0]]]], "mixed-dates": [1, 100, [], [[20270102, 103, [0, 0, 0]]]],
+        "15-week-rules": [1, 100, [[127, [0, 0, 0]]] * 15, []], "33-exceptions": [1, 100, [], [[101, 101, [0, 0, 0]]] * 33], "number": 5, "text": "x",
+    }  # fmt: skip
+    cases = [case("schedule" + name, "schedule.check_schedule", data=cbor.encode(value).hex()) for name, value in good.items()]
+    return cases + [
+        case("schedule-refused-" + name, "schedule.check_schedule", data=cbor.encode(value).hex()) for name, value in bad.items()
+    ]
+
+
 FILES = {
+    "schedule": schedule_cases,
     "cbor": cbor_cases,
     "cose": cose_cases,
     "frames": frame_cases,

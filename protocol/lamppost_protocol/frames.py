@@ -63,9 +63,7 @@ def frame_digest(data: bytes) -> bytes:
     return sha256(data).digest()[:DIGEST_BYTES]
 
 
-def seal_acknowledgement(
-    hop_key: "HopKeyLike", network: int, node: int, epoch: int, highest: int, bitmap: int, digest: bytes
-) -> bytes:
+def seal_acknowledgement(hop_key: "HopKeyLike", network: int, node: int, epoch: int, highest: int, bitmap: int, digest: bytes) -> bytes:
     """Return a COSE_Mac0 acknowledgement. 0 <= highest <= MAX_N, 0 <= bitmap < 2^32, digest 8 octets."""
     protected = cose.protected_header(cose.HMAC_256_64, node, None)
     payload = cbor.encode((highest, bitmap, digest))
@@ -82,9 +80,7 @@ def open_acknowledgement(message: cose.Message, hop_key: "HopKeyLike", network: 
         raise RemoteError("bad_cose", "COSE_Mac0 expected")
     if message.kid != node:
         raise RemoteError("unknown_node", "acknowledgement for another node")
-    hop_key.verify(
-        cose.mac_input(message.protected, external_aad(ACKNOWLEDGEMENT, network, node, epoch), message.payload), message.proof
-    )
+    hop_key.verify(cose.mac_input(message.protected, external_aad(ACKNOWLEDGEMENT, network, node, epoch), message.payload), message.proof)
     return decode_acknowledgement(message.payload)
 
 

@@ -103,7 +103,18 @@ PROFILES = {
 }
 
 LAMP_CAUSES = ("safe", "order", "exception", "weekly", "default", "power_on", "safe_mode")
-LAMP_FAULTS = ("lamp_failure", "low_power", "high_power", "day_burner", "cycling", "meter_missing", "schedule_missing")
+LAMP_FAULTS = (
+    "lamp_failure",
+    "low_power",
+    "high_power",
+    "day_burner",
+    "cycling",
+    "meter_missing",
+    "schedule_missing",
+    "relay_failure",
+    "control_fault",
+    "clock_unknown",
+)
 BIN_FLAGS = ("full", "fire", "tilt", "emptied", "cover_open")
 AIR_METHODS = ("none", "epa_barkjohn_2021")
 

@@ -19,9 +19,7 @@ SLACK = 64
 class Sequence:
     """A counter over a store. Reserves lazily: a node that boots and dies in a loop without sending writes nothing."""
 
-    def __init__(
-        self, read: "Callable[[], int | None]", write: "Callable[[int], None]", block: int = BLOCK, slack: int = SLACK
-    ) -> None:
+    def __init__(self, read: "Callable[[], int | None]", write: "Callable[[int], None]", block: int = BLOCK, slack: int = SLACK) -> None:
         """`read()` returns the stored bound, or None when the store is lost; `write(bound)` returns only when it is durable.
 
         Raises LocalError("replayed") when the store is lost: this key must never sign again; say so in a hello and await a new one.

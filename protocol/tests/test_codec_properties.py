@@ -25,9 +25,7 @@ VALUES = st.recursive(
     max_leaves=20,
 )
 VALUE_LISTS = st.lists(st.integers(-(1 << 40), 1 << 40) | st.none(), max_size=24)
-RECORDS = st.lists(
-    st.tuples(st.integers(1, 15), st.integers(0, 90000) | st.none(), st.integers(0, 7), VALUE_LISTS), min_size=1, max_size=8
-)
+RECORDS = st.lists(st.tuples(st.integers(1, 15), st.integers(0, 90000) | st.none(), st.integers(0, 7), VALUE_LISTS), min_size=1, max_size=8)
 
 
 def depth(value: object) -> int:

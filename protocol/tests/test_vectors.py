@@ -20,7 +20,7 @@ from lamppost_protocol.es256_host import public_key
 from lamppost_protocol.p256_tables import build_generator_table
 
 PROTOCOL = Path(__file__).resolve().parents[1]
-NAMES = ("cbor", "cose", "frames", "downlink", "line", "states")
+NAMES = ("cbor", "cose", "frames", "downlink", "schedule", "line", "states")
 FILES = [PROTOCOL / "vectors" / f"{name}.json" for name in NAMES]
 CASES = [case for file in FILES for case in json.loads(file.read_text())["cases"]]
 
@@ -44,9 +44,7 @@ def test_every_vector_on_cpython(tables: Path) -> None:
 
 def micropython() -> str:
     found = (
-        os.environ.get("MICROPYTHON")
-        or shutil.which("micropython", path=str(Path(sys.executable).parent))
-        or shutil.which("micropython")
+        os.environ.get("MICROPYTHON") or shutil.which("micropython", path=str(Path(sys.executable).parent)) or shutil.which("micropython")
     )
     assert found, "no micropython: run `make setup`, or set MICROPYTHON"
     return found
@@ -136,6 +134,8 @@ def test_the_grammar_and_two_cose_libraries_agree() -> None:
             questions.append({"judge": "zcbor", "rule": "acknowledgement-frame", "data": out["frame"]})
             for judge in ("cwt", "pycose"):
                 questions.append({"judge": judge, "data": out["frame"], "aad": aad, "hop_key": given["hop_key"]})
+        elif case["op"] == "schedule.check_schedule":
+            questions.append({"judge": "zcbor", "rule": "schedule", "data": given["data"]})
         elif case["op"] == "hello.decode_hello":
             questions.append({"judge": "zcbor", "rule": "hello", "data": given["body"]})
     answers = oracles.ask(questions)
@@ -174,9 +174,9 @@ def test_examples_of_the_specification() -> None:
     for case in CASES:
         out, given = case.get("out"), case["in"]
         if isinstance(out, dict):
-            encodings[case["id"]] = next(
-                (out[k] for k in ("frame", "payload", "line", "data", "encoded") if k in out), None
-            ) or given.get("data")
+            encodings[case["id"]] = next((out[k] for k in ("frame", "payload", "line", "data", "encoded") if k in out), None) or given.get(
+                "data"
+            )
     lines = re.findall(r"^example (\S+): ([0-9a-f ]+)$", (PROTOCOL / "WIRE.md").read_text(), re.MULTILINE)
     assert len(lines) >= 8
     for name, octets in lines:

@@ -8,7 +8,7 @@ import json
 import sys
 from binascii import hexlify, unhexlify
 
-from lamppost_protocol import arq, beacons, cbor, cose, frames, hello, hop, orders, p256, records, replay, sequence, slip
+from lamppost_protocol import arq, beacons, cbor, cose, frames, hello, hop, orders, p256, records, replay, schedule, sequence, slip
 from lamppost_protocol.errors import ProtocolError
 
 
@@ -73,9 +73,7 @@ def seal(case, signers):
         "protected": h(protected),
         "external_aad": h(aad),
         "signature_input": h(cose.signature_input(protected, aad, payload)),
-        "frame": h(
-            frames.seal(signer, case["direction"], case["network"], case["node"], case["epoch"], case["kid"], case["tx"], payload)
-        ),
+        "frame": h(frames.seal(signer, case["direction"], case["network"], case["node"], case["epoch"], case["kid"], case["tx"], payload)),
     }
 
 
@@ -127,6 +125,12 @@ def beacon_encode(case, _signers):
 def hello_decode(case, _signers):
     value = hello.decode_hello(unhexlify(case["body"]))
     return {"value": to_json(list(value)), "encoded": h(hello.encode_hello(value))}
+
+
+def schedule_decode(case, _signers):
+    value = cbor.decode(unhexlify(case["data"]))
+    schedule.check_schedule(value)
+    return {"value": value, "encoded": h(cbor.encode(value))}
 
 
 def slip_encode(case, _signers):
@@ -196,6 +200,7 @@ OPERATIONS = {
     "beacons.encode_beacon": beacon_encode,
     "beacons.decode_beacon": beacon_decode,
     "hello.decode_hello": hello_decode,
+    "schedule.check_schedule": schedule_decode,
     "slip.encode": slip_encode,
     "slip.decode": slip_decode,
     "replay": replay_run,
