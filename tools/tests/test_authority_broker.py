@@ -46,7 +46,7 @@ async def collect(port: int, topic: str, act, count: int = 1, deadline_s: float 
         found = []
         async with asyncio.timeout(deadline_s):
             async for message in client.messages:
-                if message.payload.startswith(b"{"):
+                if message.payload.startswith(b"{") and not message.retain:
                     found.append(json.loads(message.payload))
                 if len(found) == count:
                     return found
@@ -84,6 +84,33 @@ def test_every_request_is_answered(authority, broker_port):
     signed = [document for document in answers if "frame" in document]
     assert reasons == ["bad_request", "dark_without_end"]
     assert [document["order_id"] for document in signed] == [1]
+
+
+def test_a_retained_request_is_not_signed_again(city_maker, broker_port):
+    """A request that some client published retained is met at every connection, and signed at none."""
+    city = city_maker(port=broker_port)
+    request = {"request_id": "kept", "node": "0000a001", "verb": "level", "level_percent": 40}
+
+    async def keep(client):
+        await client.publish(TOPICS.order_request, json.dumps(request), qos=1, retain=True)
+
+    async def ask(client):
+        await client.publish(TOPICS.order_request, json.dumps({**request, "request_id": "asked"}), qos=1)
+
+    asyncio.run(collect(broker_port, TOPICS.order_request, keep))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lamppost_tools", "authority", "run", "--state", str(city.authority)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        assert "connected" in process.stderr.readline()
+        (answer,) = asyncio.run(collect(broker_port, TOPICS.order_response, ask))
+    finally:
+        process.kill()
+        process.communicate()
+    assert (answer.get("request_id"), answer.get("order_id")) == ("asked", 1), answer
 
 
 def send(port: int, request: dict, follow_s: float, states: list[str] | None = None) -> list[dict]:
