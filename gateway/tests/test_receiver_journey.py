@@ -460,7 +460,10 @@ def test_a_frame_far_ahead_is_refused_before_it_grows_the_bitmap(city: City, nod
     async def story() -> None:
         async with running(Cabinet(city, tmp_path)) as cabinet:
             cabinet.hear(node.frame(n=1 << 47, behind=(1 << 47) - 1))
-            await cabinet.until(lambda: cabinet.metrics.value("rejected", reason="bad_payload") == 1)
+            cabinet.hear(node.frame(n=70_000, behind=69_999))
+            await cabinet.until(lambda: cabinet.metrics.value("rejected", reason="bad_payload") == 2)
+            cabinet.hear(node.frame(n=60_000, behind=59_999))
+            await cabinet.acknowledgement()
             cabinet.hear(node.frame(n=1 << 47, behind=10))
             ack = node.acknowledged(await cabinet.acknowledgement())
             assert (ack.highest, ack.bitmap) == ((1 << 47) - 11, 1 << 10)
