@@ -31,8 +31,9 @@ def copy_tree(target: Path) -> None:
     for folder in FOLDERS:
         shutil.copytree(REPOSITORY / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
     shutil.copy(REPOSITORY / "pyproject.toml", target)
-    if (REPOSITORY / "build").exists():
-        (target / "build").symlink_to(REPOSITORY / "build")
+    if (REPOSITORY / "build/oracles").exists():  # the judges only: what a spoilt tree builds must never come near ours
+        (target / "build").mkdir()
+        (target / "build/oracles").symlink_to(REPOSITORY / "build/oracles")
 
 
 def main(wanted: list[str]) -> int:

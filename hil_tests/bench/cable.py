@@ -1,0 +1,190 @@
+"""A serial cable on the bench: pseudo-terminals joined by a thread. It can be pulled, plugged, forked, recorded, lied into, made noisy.
+
+One end is the device's, the others are the hosts': what the device says reaches every host (a forked cable), what any host says
+reaches the device. Programs open `<name>.<end>`, a link that goes when the end is pulled. What crosses is cut at an octet that ends
+messages (SLIP's END), so that an injected message never lands inside another one. Knows octets only.
+"""
+
+import contextlib
+import os
+import random
+import select
+import threading
+import tty
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.deadline import Changes
+
+END = b"\xc0"
+DEVICE = "device"
+_READ_BYTES = 4096
+_MOST_PENDING_BYTES = 1 << 16  # a reader that is absent loses what is above this, as a real line loses it
+
+
+class Cable:
+    """Owns its thread and file descriptors until `close`. `up` and `down`: messages that entered it, before any noise."""
+
+    def __init__(self, folder: Path, name: str, hosts: Sequence[str] = ("host",), seed: int = 0) -> None:
+        self._paths = {end: folder / f"{name}.{end}" for end in (DEVICE, *hosts)}
+        self._ends: dict[str, _Terminal] = {end: _Terminal(path) for end, path in self._paths.items()}
+        self._cutters = {end: _Cutter() for end in self._paths}
+        self._noise = random.Random(seed)
+        self._bit_error_rate = 0.0
+        self._to_say: list[tuple[str, bytes]] = []
+        self._retired: list[_Terminal] = []
+        self.changes = Changes()
+        self.up: list[bytes] = []
+        self.down: list[bytes] = []
+        self.flipped_bits = 0
+        self._is_closed = False
+        self._wake_read, self._wake_write = os.pipe()
+        self._thread = threading.Thread(target=self._run, name=f"cable-{name}", daemon=True)
+        self._thread.start()
+
+    def path(self, end: str = DEVICE) -> Path:
+        """Where a program opens that end."""
+        return self._paths[end]
+
+    def say(self, end: str, data: bytes) -> None:
+        """Put octets on the line towards `end` (DEVICE or a host), between two messages."""
+        with self.changes:
+            self._to_say.append((end, data))
+        self._wake()
+
+    def noise(self, bit_error_rate: float) -> None:
+        """From now on each bit of either direction turns over with this probability, 0 .. 1."""
+        with self.changes:
+            self._bit_error_rate = bit_error_rate
+
+    def pull(self, end: str) -> None:
+        """Take an end out: its port is gone, path and all. Returns when it is."""
+        with self.changes:
+            terminal = self._ends.pop(end, None)
+            if terminal is None:
+                return
+            self._retired.append(terminal)
+        self._wake()
+        self.changes.wait(lambda: terminal not in self._retired, "pulled end", 5)
+
+    def plug(self, end: str) -> None:
+        """Put an end in again, as a new port under the same path."""
+        with self.changes:
+            if end not in self._ends:
+                self._ends[end] = _Terminal(self._paths[end])
+                self._cutters[end] = _Cutter()
+        self._wake()
+
+    def close(self) -> None:
+        """End the thread and remove all ends. Safe to call twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._wake()
+        self._thread.join(5)
+        for terminal in (*self._ends.values(), *self._retired):
+            terminal.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._wake_write, b"\x00")
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            with self.changes:
+                for terminal in self._retired:
+                    terminal.close()
+                self._retired.clear()
+                ends = dict(self._ends)
+                to_say, self._to_say = self._to_say, []
+            for end, data in to_say:
+                if end in ends:
+                    ends[end].push(data)
+            by_master = {terminal.master: end for end, terminal in ends.items()}
+            writers = [master for master, end in by_master.items() if ends[end].pending]
+            readable, writable, _ = select.select([self._wake_read, *by_master], writers, [], 1.0)
+            if self._wake_read in readable:
+                os.read(self._wake_read, _READ_BYTES)
+                readable.remove(self._wake_read)
+            for master in readable:
+                self._carry(by_master[master], ends)
+            for master in writable:
+                ends[by_master[master]].flush()
+
+    def _carry(self, end: str, ends: "dict[str, _Terminal]") -> None:
+        pieces = self._cutters[end].feed(ends[end].read())
+        messages = [piece for piece in pieces if piece != END]
+        if not pieces:
+            return
+        with self.changes:
+            (self.up if end == DEVICE else self.down).extend(messages)
+        data = b"".join(pieces)
+        for target in [DEVICE] if end != DEVICE else [name for name in ends if name != DEVICE]:
+            if target in ends:
+                ends[target].push(self._with_noise(data))
+
+    def _with_noise(self, data: bytes) -> bytes:
+        if not self._bit_error_rate:
+            return data
+        noisy = bytearray(data)
+        for bit in range(8 * len(noisy)):
+            if self._noise.random() < self._bit_error_rate:
+                noisy[bit // 8] ^= 1 << bit % 8
+                self.flipped_bits += 1
+        return bytes(noisy)
+
+
+class _Cutter:
+    """Lets octets pass in pieces that end with END."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        *whole, self._pending = (self._pending + data).split(END)
+        if len(self._pending) > _MOST_PENDING_BYTES:
+            self._pending = b""
+        return [piece + END for piece in whole]
+
+
+class _Terminal:
+    """A raw pseudo-terminal with a link to its slave end. The slave stays open here, so a reader's leaving is no error."""
+
+    def __init__(self, link: Path) -> None:
+        self.master, self._slave = os.openpty()
+        tty.setraw(self.master)
+        tty.setraw(self._slave)
+        os.set_blocking(self.master, False)
+        self._link = link
+        self.pending = b""
+        fresh = link.with_name(link.name + ".new")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(os.ttyname(self._slave))
+        fresh.replace(link)
+
+    def read(self) -> bytes:
+        try:
+            return os.read(self.master, _READ_BYTES)
+        except OSError:
+            return b""
+
+    def push(self, data: bytes) -> None:
+        self.pending = (self.pending + data)[-_MOST_PENDING_BYTES:]
+        self.flush()
+
+    def flush(self) -> None:
+        if self.pending:
+            try:
+                self.pending = self.pending[os.write(self.master, self.pending) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.pending = b""
+
+    def close(self) -> None:
+        self._link.unlink(missing_ok=True)
+        for descriptor in (self.master, self._slave):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
