@@ -31,6 +31,7 @@ _SUCCESS_BELOW = 0x80  # MQTT 5 section 2.4: reason codes from 0x80 up are failu
 _PROBE_S = 3.0  # some brokers neither answer nor close when they cannot read the version
 _SESSION_EXPIRY_S = 7 * 86400  # how long the broker keeps orders for a gateway that is away
 _KEEPALIVE_S = 15  # a half-open connection is noticed within 1.5 of these
+_GOODBYE_S = 0.5  # a broker that does not take a DISCONNECT is left all the same
 _CONNECT_S = 10.0  # for the TCP and TLS handshakes and the CONNACK
 
 
@@ -273,8 +274,11 @@ class Connector:
         try:
             yield connection
         finally:
-            with contextlib.suppress(aiomqtt.MqttError):
+            connection.timeout = _GOODBYE_S
+            try:
                 await connection.__aexit__(None, None, None)
+            except aiomqtt.MqttError:
+                _abandon(connection)
             if connection.lost.done() and not connection.lost.cancelled():
                 connection.lost.exception()  # marked as seen, so asyncio does not report it again
 

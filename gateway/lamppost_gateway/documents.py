@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lamppost_protocol import cose, hello, kinds, orders, profiles, records
+import cbor2
+from lamppost_protocol import hello, kinds, orders, profiles, records
+from lamppost_protocol.errors import RemoteError
 
 from lamppost_gateway.outbox_rows import Loss, StoredFrame
 from lamppost_gateway.topics import hex8
@@ -67,12 +69,20 @@ class Record:
 
 
 def records_of(heard: StoredFrame) -> list[Record]:
-    """Return the fresh records of a stored frame, which was verified before it was stored, in order of `n`.
+    """Return the fresh records of a stored frame, in order of `n`. Raises RemoteError when the store is damaged.
 
-    Raises RemoteError when the octets are no uplink frame, which only a damaged store can bring about.
+    The frame passed our strict decoder before it was stored, so the quick general one will do here; that is a sixth of
+    the publisher's time. Types are checked all the same, since a disk can rot.
     """
-    uplink = records.decode_uplink(cose.decode(heard.data).payload)
-    return list(_records(heard.node, heard.epoch, heard.fresh, uplink))
+    try:
+        n, behind, t, clock, *contents = cbor2.loads(cbor2.loads(heard.data).value[2])
+    except (cbor2.CBORDecodeError, AttributeError, TypeError, ValueError, IndexError) as error:
+        raise RemoteError("bad_payload", type(error).__name__) from None
+    for content in contents:
+        records.check_record(content, t is not None)
+    if not (isinstance(n, int) and isinstance(t, int | None) and isinstance(clock, int | None)):
+        raise RemoteError("bad_payload", "head")
+    return list(_records(heard.node, heard.epoch, heard.fresh, records.Uplink(n, behind, t, clock, contents)))
 
 
 def order_states_of(frame: "VerifiedFrame") -> list[Record]:

@@ -79,6 +79,11 @@ class Gate:
         self._authority = None if authority_id is None else int.from_bytes(authority_id, "big")
         self._registry = registry
 
+    def is_served(self, node: int) -> bool:
+        """Tell whether this gateway may speak to the node: known, not revoked, with a hop key here."""
+        entry = self._registry.node(node)
+        return entry is not None and not entry.revoked and self._registry.hop_key(node) is not None
+
     def peek_order(self, payload: bytes) -> tuple[int, cose.Message, bytes, int]:
         """Return (node, message, frame, epoch) with everything checked that is cheaper than a signature."""
         document, frame = _document(payload)

@@ -91,6 +91,7 @@ class Orders:
         verifier = HostVerifier(config.gateway.authority_public_key)
         self._gate = Gate(config.gateway.network, verifier, config.gateway.authority_id, registry)
         self._open: dict[int, _Open] = {}
+        self._by_node: dict[int, dict[int, _Open]] = {}
         self._loaded = asyncio.Event()
         self._wake = asyncio.Event()
         self._answers: asyncio.Queue[tuple[Record, int]] = asyncio.Queue()
@@ -116,7 +117,7 @@ class Orders:
         now_s = _loop_s()
         if hello.nonce is None:
             self._hold.pop(hello.node, None)
-        elif any(known.queued.node == hello.node for known in self._open.values()):
+        elif hello.node in self._by_node:
             since_s, until_s = self._hold.get(hello.node, (now_s, now_s))
             if now_s - until_s > _HOLD_MOST_S:
                 since_s = now_s  # long ago: the node has started anew
@@ -124,8 +125,8 @@ class Orders:
         self._node_heard(hello.node)
 
     def _node_heard(self, node: int) -> None:
-        for known in self._open.values():
-            if known.queued.node == node and known.state == orders.QUEUED:
+        for known in self._by_node.get(node, {}).values():
+            if known.state == orders.QUEUED:
                 known.due_s = 0.0
                 self._wake.set()
 
@@ -150,7 +151,7 @@ class Orders:
             self._metrics.count("orders_received", result="refused")
             self._refuse(error.reason, payload)
             return
-        is_crowded = len(self._open) >= _MAX_OPEN or sum(known.queued.node == node for known in self._open.values()) >= _MAX_OPEN_PER_NODE
+        is_crowded = len(self._open) >= _MAX_OPEN or len(self._by_node.get(node, {})) >= _MAX_OPEN_PER_NODE
         if is_crowded:
             self._metrics.count("orders_received", result="queue_full")
             event(_LOG, logging.WARNING, "order_queue_full", node=hex8(node), order=signed.order.order_id)
@@ -178,9 +179,23 @@ class Orders:
             event(_LOG, logging.INFO, "order_queued", node=hex8(signed.node), order=order.order_id)
             self._metrics.count("orders_received", result="queued")
             self._metrics.count("order_states", state="queued")
-            self._open[order.order_id] = _Open(queued)
+            self._add(queued)
             self.events_changed.set()
             self._wake.set()
+
+    def _add(self, queued: QueuedOrder) -> None:
+        known = _Open(queued)
+        self._open[queued.order_id] = known
+        self._by_node.setdefault(queued.node, {})[queued.order_id] = known
+
+    def _remove(self, known: _Open) -> None:
+        order_id, node = known.queued.order_id, known.queued.node
+        self._open.pop(order_id, None)
+        siblings = self._by_node.get(node, {})
+        siblings.pop(order_id, None)
+        if not siblings:
+            self._by_node.pop(node, None)
+            self._hold.pop(node, None)
 
     async def take_beacon(self, payload: bytes) -> None:
         """Verify one document of beacon/signed and pass the beacon on at once; one seen before is not sent again."""
@@ -241,7 +256,7 @@ class Orders:
     async def run(self) -> None:
         """Send what is due, take answers, close what expired; until cancelled."""
         for queued in await self._store.read(self._store.outbox.open_orders):
-            self._open[queued.order_id] = _Open(queued)
+            self._add(queued)
         self._loaded.set()
         self.events_changed.set()
         while True:
@@ -282,7 +297,7 @@ class Orders:
 
     async def _send(self, known: _Open) -> None:
         queued = known.queued
-        if not self._downlinks.send(queued.node, queued.frame):
+        if not self._gate.is_served(queued.node) or not self._downlinks.send(queued.node, queued.frame):
             known.due_s = _loop_s() + _ABSENT_RETRY_S
             return
         known.attempts += 1
@@ -323,7 +338,7 @@ class Orders:
         if known is not None:
             known.state = max(known.state, state)
             if state >= orders.VERIFIED:
-                del self._open[order_id]
+                self._remove(known)
         if state <= queued.state and queued.state != orders.EXPIRED:
             return True
         if await self._set_state(order_id, state, at_ms, order_evidence(record), overrule=True):
@@ -346,7 +361,7 @@ class Orders:
                 continue
             evidence = {"by": "gateway", "attempts": known.attempts, "answered": not known.is_unanswered}
             await self._set_state(order_id, orders.EXPIRED, int(now_s * 1000), evidence)
-            self._open.pop(order_id, None)
+            self._remove(known)
 
     @property
     def open_count(self) -> int:

@@ -55,6 +55,7 @@ _STEADY_S = 30.0  # a connection that held this long starts the waiting times an
 _HEALTH_EVERY_S = 30.0
 _POLL_S = 5.0  # safety net for wake-ups
 _REFILL_S = 2100
+_ORDER_EXPIRY_S = 30 * 86400  # a broker that speaks MQTT 5 forgets old orders by itself
 _FRAME_TYPE = 'application/cose; cose-type="cose-sign1"'
 
 
@@ -367,7 +368,7 @@ class Publisher:
             return []
         evidence = documents.order_evidence(record)
         document = documents.order_state_document(order_id, record.node, state, stored.received_at_ms, self._gateway, evidence)
-        return [json_message(self._topics.order_state(order_id), document, retain=True)]
+        return [json_message(self._topics.order_state(order_id), document, retain=True, expiry_s=_ORDER_EXPIRY_S)]
 
     async def _run_marks(self) -> None:
         while True:
@@ -458,7 +459,7 @@ class Publisher:
         document = documents.order_state_document(
             item.order_id, item.node, item.state, item.at_ms, self._gateway, documents.parse_evidence(item.evidence)
         )
-        return json_message(self._topics.order_state(item.order_id), document, retain=True)
+        return json_message(self._topics.order_state(item.order_id), document, retain=True, expiry_s=_ORDER_EXPIRY_S)
 
     async def _run_health(self, connection: Connection) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -161,10 +162,23 @@ def test_whatever_a_node_signs_becomes_a_valid_document(contents: list[Any], t: 
 
 
 def test_rows_that_are_no_frame_are_named(bench: Any) -> None:
-    """A damaged row raises what the publisher expects."""
-    heard = stored(bench, [2, 0, 0, 1])
+    """A damaged row raises what the publisher expects, wherever it is damaged, or reads as records of some sort."""
+    heard = stored(bench, [2, 0, 0, 1], [1, 0, 0, 2])
     with pytest.raises(RemoteError):
-        documents.records_of(StoredFrame(1, 1, 1, 1, 1, 1, 1, 0, "line", False, heard.data[:-1]))
+        documents.records_of(replace(heard, data=heard.data[:-1]))
+    refused = 0
+    for bit in range(len(heard.data) * 8):
+        data = bytearray(heard.data)
+        data[bit // 8] ^= 1 << bit % 8
+        try:
+            for record in documents.records_of(replace(heard, data=bytes(data))):
+                json.dumps(documents.record_document(record, heard, "gw-1", late=False))
+        except RemoteError:
+            refused += 1
+    assert refused > 50
+    for junk in (b"", b"\x00", b"\xd2\x80", b"\xd2\x84\x40\xa0\x40\x40", b"\xd2\x84\x40\xa0\x44\x83\x01\x02\x03\x40", b"\xff"):
+        with pytest.raises(RemoteError):
+            documents.records_of(replace(heard, data=junk))
 
 
 def test_scaled_values_are_the_nearest_double() -> None:

@@ -302,6 +302,52 @@ def test_a_nodes_late_word_beats_the_gateways_expiry(bench: Any, quiet_street: A
     bench.run(test)
 
 
+def test_revoked_node_gets_no_order(bench: Any, quiet_street: Any) -> None:
+    """Revoked while its order waits: the order is not sent any more."""
+
+    async def test() -> None:
+        street = quiet_street
+        async with street.running():
+            await taken(street, street.authority.order(0x11, 7))
+            path = street.config.gateway.registry
+            known = json.loads(path.read_text())
+            known["version"] += 1
+            known["nodes"]["00000011"]["revoked"] = True
+            path.write_text(json.dumps(known))
+            street.registry.load()
+            await street.commit(street.nodes[0x11].frame(BIN))
+            await asyncio.sleep(0.2)
+            assert street.link.sent == []
+            await taken(street, street.authority.order(0x11, 8))
+            assert counted(street, "rejected", reason="revoked_node") == 1
+
+    bench.run(test)
+
+
+def test_hellos_cost_the_same_however_many_orders_wait(bench: Any, quiet_street: Any) -> None:
+    """A flood of unsigned hellos must not walk through the whole queue each time."""
+
+    async def test() -> None:
+        street = quiet_street
+        async with street.running():
+            await bench.until(lambda: street.orders._loaded.is_set())
+            for number in range(60):
+                await taken(street, street.authority.order(0x11, 1 + number))
+            stranger = hello.Hello(bench.NETWORK, 0x77, 1, 0, bytes(8), 1, 1, "")
+            since_s = time.process_time()
+            for _ in range(10_000):
+                street.orders.hello_heard("line", stranger)
+            assert time.process_time() - since_s < 1.0
+            assert street.orders._hold == {}
+            await taken(street, street.authority.order(0x22, 90))
+            for number in range(10):
+                await taken(street, street.authority.order(0x11, 100 + number))
+            assert counted(street, "orders_received", result="queue_full") == 6
+            assert street.orders.open_count == 65
+
+    bench.run(test)
+
+
 def test_expired_order_from_the_broker(bench: Any, quiet_street: Any) -> None:
     """Just expired: told so; long expired (a replay by whoever holds a broker login): ignored without a trace on MQTT."""
 
