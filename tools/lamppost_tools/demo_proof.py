@@ -171,7 +171,8 @@ class Prover:
         if not self._wait(is_whole, 20):
             raise NotHeldError(f"records missing after the outage: {self._witness.look(missing)}")
         totals = self._witness.look(lambda seen: [f"{node} 1..{max(seen.numbers[node])}" for node in owed])
-        return f"{outage_s:.1f} s without broker; numbers complete: {', '.join(totals)}"
+        meanwhile = sum(len(owed[node]) - marks[node] for node in owed)
+        return f"{outage_s:.1f} s without broker, {meanwhile} records meanwhile; numbers complete: {', '.join(totals)}"
 
     def air_is_good(self) -> str:
         """The particulate sensor needs 30 s of fan before its values count; until then they are marked, not hidden."""
