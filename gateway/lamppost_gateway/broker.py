@@ -111,7 +111,7 @@ class Connection(aiomqtt.Client):
     At most `window` messages may be unacknowledged; the caller asks `has_room` first. Not thread-safe.
     """
 
-    def __init__(self, config: BrokerConfig, protocol: Protocol, identifier: str, will: Outgoing, window: int) -> None:
+    def __init__(self, config: BrokerConfig, protocol: Protocol, identifier: str, will: Outgoing, window: int, connect_s: float) -> None:
         """Raises ConfigError when the password file is missing or open to others, OSError for the certificates."""
         is_5 = protocol == "5"
         session: dict[str, Any]
@@ -131,7 +131,7 @@ class Connection(aiomqtt.Client):
             tls_context=_tls_context(config),
             will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=will.retain),
             keepalive=_KEEPALIVE_S,
-            timeout=_CONNECT_S,
+            timeout=connect_s,
             max_inflight_messages=window + 1,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             **session,
@@ -260,7 +260,8 @@ def is_refusal(reason_code: int) -> bool:
 class Connector:
     """Opens connections, finding out first which protocol version the broker speaks."""
 
-    def __init__(self, config: BrokerConfig, identifier: str, will: Outgoing, window: int) -> None:
+    def __init__(self, config: BrokerConfig, identifier: str, will: Outgoing, window: int, connect_s: float = _CONNECT_S) -> None:
+        self._connect_s = connect_s
         self._config = config
         self._identifier = identifier
         self._will = will
@@ -287,7 +288,7 @@ class Connector:
             self._protocol = await self._probe()
         connection = None
         try:
-            connection = Connection(self._config, self._protocol, self._identifier, self._will, self._window)
+            connection = Connection(self._config, self._protocol, self._identifier, self._will, self._window, self._connect_s)
             await connection.__aenter__()
         except (aiomqtt.MqttError, OSError, ValueError, ConfigError) as error:
             self._protocol = None  # the broker may have been replaced by another
@@ -315,7 +316,7 @@ class Connector:
                 username=config.username,
                 password=config.password(),
                 tls_context=_tls_context(config),
-                timeout=_PROBE_S,
+                timeout=min(_PROBE_S, self._connect_s),
                 keepalive=_KEEPALIVE_S,
             )
         except (OSError, ValueError, ConfigError) as error:

@@ -57,12 +57,12 @@ _LEDGER_PER_S = 10  # refused broker documents kept per second; the rest is only
 class _Open:
     """An order that has not reached its end."""
 
-    def __init__(self, queued: QueuedOrder) -> None:
+    def __init__(self, queued: QueuedOrder, resend_first_s: float) -> None:
         self.queued = queued
         self.state = queued.state
         self.attempts = queued.attempts
         self.due_s = 0.0
-        self.backoff = Backoff(_RESEND_FIRST_S, _RESEND_CAP_S)
+        self.backoff = Backoff(resend_first_s, _RESEND_CAP_S)
 
     @property
     def is_unanswered(self) -> bool:
@@ -83,11 +83,13 @@ class Orders:
         registry: "Registry",
         metrics: "Metrics",
         wall_s: Callable[[], float] = time.time,
+        resend_first_s: float = _RESEND_FIRST_S,
     ) -> None:
         self._store = store
         self._downlinks = downlinks
         self._metrics = metrics
         self._wall_s = wall_s
+        self._resend_first_s = resend_first_s
         verifier = HostVerifier(config.gateway.authority_public_key)
         self._gate = Gate(config.gateway.network, verifier, config.gateway.authority_id, registry)
         self._open: dict[int, _Open] = {}
@@ -184,7 +186,7 @@ class Orders:
             self._wake.set()
 
     def _add(self, queued: QueuedOrder) -> None:
-        known = _Open(queued)
+        known = _Open(queued, self._resend_first_s)
         self._open[queued.order_id] = known
         self._by_node.setdefault(queued.node, {})[queued.order_id] = known
 

@@ -83,6 +83,7 @@ class Publisher:
         orders: "Orders",
         downlinks: "Downlinks",
         wall_s: Callable[[], float] = time.time,
+        puback_limit_s: float = _PUBACK_LIMIT_S,
     ) -> None:
         self._gateway = config.gateway.id
         self._store = store
@@ -90,6 +91,7 @@ class Publisher:
         self._orders = orders
         self._downlinks = downlinks
         self._wall_s = wall_s
+        self._puback_limit_s = puback_limit_s
         self._late_ms = config.outbox.late_s * 1000
         self._drain_per_s = config.outbox.drain_per_s
         self._topics = Topics(config.gateway.network, self._gateway)
@@ -239,8 +241,8 @@ class Publisher:
             if self._refusal.done():
                 self._refusal.result()
             connection.check()
-            if connection.oldest_wait_s() > _PUBACK_LIMIT_S:
-                raise BrokerError(f"no PUBACK for {_PUBACK_LIMIT_S:.0f} s")
+            if connection.oldest_wait_s() > self._puback_limit_s:
+                raise BrokerError(f"no PUBACK for {self._puback_limit_s:.0f} s")
 
     async def _say_goodbye(self, connection: Connection) -> None:
         """Publish health "stopped": the last will is not sent after a graceful end."""

@@ -210,7 +210,7 @@ port = {port}
         return time.time() + self.wall_offset_s
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["Street"]:
+    async def running(self, *, resend_first_s: float = 4.0, puback_limit_s: float = 20.0) -> AsyncIterator["Street"]:
         """The parts, running; stopped like the daemon stops them."""
         self.metrics = Metrics()
         self.registry = Registry(NETWORK, self.config.gateway.registry, self.config.gateway.hop_keys, self.metrics)
@@ -220,8 +220,8 @@ port = {port}
         self.downlinks = Downlinks()
         self.downlinks.add_link(self.link)  # type: ignore[arg-type]
         parts = (self.config, self.store)
-        self.orders = Orders(*parts, self.downlinks, self.registry, self.metrics, wall_s=self.wall_s)
-        self.publisher = Publisher(*parts, self.registry, self.metrics, self.orders, self.downlinks, wall_s=self.wall_s)
+        self.orders = Orders(*parts, self.downlinks, self.registry, self.metrics, self.wall_s, resend_first_s)
+        self.publisher = Publisher(*parts, self.registry, self.metrics, self.orders, self.downlinks, self.wall_s, puback_limit_s)
         writer = asyncio.create_task(self.store.run())
         tasks = [asyncio.create_task(self.orders.run()), asyncio.create_task(self.publisher.run())]
         try:

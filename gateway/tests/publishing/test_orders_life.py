@@ -208,15 +208,12 @@ def test_repeated_order_document_is_not_queued_twice(bench: Any, quiet_street: A
     bench.run(test)
 
 
-def test_unanswered_order_is_sent_again_until_the_node_speaks(bench: Any, quiet_street: Any, monkeypatch: Any) -> None:
+def test_unanswered_order_is_sent_again_until_the_node_speaks(bench: Any, quiet_street: Any) -> None:
     """Resent with growing pauses; a signed answer ends it."""
-    from lamppost_gateway import orders as room
-
-    monkeypatch.setattr(room, "_RESEND_FIRST_S", 0.05)
 
     async def test() -> None:
         street = quiet_street
-        async with street.running():
+        async with street.running(resend_first_s=0.05):
             node = street.nodes[0x11]
             await street.commit(node.frame(BIN))
             await taken(street, street.authority.order(0x11, 7))

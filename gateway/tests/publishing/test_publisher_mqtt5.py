@@ -124,14 +124,14 @@ def test_tls_and_a_certificate_nobody_trusts(bench: Any, mosquitto: Any, tmp_pat
             async with connector(trusting.model_copy(update={"ca": None})).connect():
                 pass
         with pytest.raises(BrokerError):
-            async with connector(trusting.model_copy(update={"tls": False, "ca": None})).connect():
+            async with connector(trusting.model_copy(update={"tls": False, "ca": None}), connect_s=0.5).connect():
                 pass
 
     bench.run(test)
 
 
-def connector(config: BrokerConfig) -> Connector:
-    return Connector(config, "gw", Outgoing("will", b"", True), 10)
+def connector(config: BrokerConfig, connect_s: float = 10.0) -> Connector:
+    return Connector(config, "gw", Outgoing("will", b"", True), 10, connect_s)
 
 
 def write_certificate(folder: Path) -> None:
@@ -167,12 +167,8 @@ def test_no_broker_there(bench: Any) -> None:
     bench.run(test)
 
 
-def test_mute_broker_costs_time_but_no_sockets(bench: Any, monkeypatch: Any) -> None:
+def test_mute_broker_costs_time_but_no_sockets(bench: Any) -> None:
     """Something accepts and never answers: given up in time, every socket closed again."""
-    from lamppost_gateway import broker as room
-
-    monkeypatch.setattr(room, "_PROBE_S", 0.2)
-    monkeypatch.setattr(room, "_CONNECT_S", 0.2)
     accepted: list[asyncio.StreamWriter] = []
 
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -183,7 +179,7 @@ def test_mute_broker_costs_time_but_no_sockets(bench: Any, monkeypatch: Any) -> 
     async def test() -> None:
         async with await asyncio.start_server(mute, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            one = connector(BrokerConfig(port=port))
+            one = connector(BrokerConfig(port=port), connect_s=0.2)
             before = 0
             for attempt in range(6):
                 with pytest.raises(BrokerError, match="timed out"):
@@ -240,17 +236,14 @@ async def packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("silent_about", ["/frame", "/record/lamp", "/record/bin", "/"])
-def test_row_is_not_marked_before_its_last_puback(bench: Any, tmp_path: Path, monkeypatch: Any, silent_about: str) -> None:
+def test_row_is_not_marked_before_its_last_puback(bench: Any, tmp_path: Path, silent_about: str) -> None:
     """Frame and every record count; a half-open broker (no PUBACK at all) is given up; nothing is lost."""
-    from lamppost_gateway import publisher as room
-
-    monkeypatch.setattr(room, "_PUBACK_LIMIT_S", 0.3)
     picky = PickyBroker(lambda topic: silent_about not in topic)
 
     async def test() -> None:
         async with await asyncio.start_server(picky.serve, "127.0.0.1", 0) as server:
             street = bench.Street(tmp_path, server.sockets[0].getsockname()[1])
-            async with street.running():
+            async with street.running(puback_limit_s=0.3):
                 await street.commit(street.nodes[0x11].frame(LAMP, [2, 0, 0, 1500, 40, 215, 0]))
                 await bench.until(lambda: "no PUBACK" in (street.publisher.last_error or ""))
                 assert (await street.store.read(street.store.outbox.counts)).unpublished == 1
