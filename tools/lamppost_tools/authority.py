@@ -34,6 +34,9 @@ from lamppost_tools.registry import Registry
 
 _HOUR_S = 3600
 _REMEMBERED_REQUESTS = 1000
+_DOCUMENT_VERSION = 1  # of the JSON documents, whose schemas the gateway's package holds
+_RESPONSE_KEYS = ("request_id", "order_id", "node", "verb", "target", "not_before", "not_after")
+_SIGNED_KEYS = ("order_id", "node", "epoch", "not_before", "not_after", "verb", "frame")
 
 
 class Authority:
@@ -69,14 +72,13 @@ class Authority:
                 return earlier, None
             signed = self._sign_order(request)
         except RequestRefusedError as error:
-            return {"request_id": request_id, "error": error.detail, "reason": error.reason}, None
+            return _refusal(request_id, error.detail, error.reason), None
         except (ToolError, OSError) as error:
             # the counter, the log or the registry cannot be used: nothing was signed that anybody will see
-            return {"request_id": request_id, "error": str(error), "reason": "authority_fault"}, None
-        response = {key: signed[key] for key in ("request_id", "order_id", "node", "verb", "target", "not_before", "not_after")}
+            return _refusal(request_id, str(error), "authority_fault"), None
+        response = _pick(signed, _RESPONSE_KEYS)
         self._remember(request.request_id, response)
-        public = {key: signed[key] for key in ("order_id", "node", "epoch", "not_before", "not_after", "verb", "frame")}
-        return response, public
+        return response, _pick(signed, _SIGNED_KEYS)
 
     def beacon_for_all(self) -> dict[str, Any]:
         """A broadcast beacon, document for beacon/signed."""
@@ -130,6 +132,7 @@ class Authority:
         payload = beacons.encode_beacon(unix, nonce)
         frame = frames.seal(self._signer, frames.BEACON, self.network, node or 0, epoch, self.issuer, tx, payload)
         return {
+            "v": _DOCUMENT_VERSION,
             "node": None if node is None else f"{node:08x}",
             "epoch": epoch,
             "unix": unix,
@@ -157,10 +160,7 @@ class Authority:
                     continue  # a torn last line: its order was never handed out
                 if signed["at"] >= since_s:
                     self._recent.note(int(signed["node"], 16), bool(signed["dark"]), int(signed["at"]))
-                self._remember(
-                    signed["request_id"],
-                    {key: signed[key] for key in ("request_id", "order_id", "node", "verb", "target", "not_before", "not_after")},
-                )
+                self._remember(signed["request_id"], _pick(signed, _RESPONSE_KEYS))
 
 
 def open_authority(folder: Path, settings: AuthoritySettings, unix_s: Callable[[], int]) -> Authority:
@@ -192,6 +192,14 @@ def write_public(path: Path, network: int, issuer: int, private_key: bytes) -> d
     }
     write_json(path, document)
     return document
+
+
+def _pick(signed: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {"v": _DOCUMENT_VERSION, **{key: signed[key] for key in keys}}
+
+
+def _refusal(request_id: str | None, error: str, reason: str) -> dict[str, Any]:
+    return {"v": _DOCUMENT_VERSION, "request_id": request_id, "error": error, "reason": reason}
 
 
 def _end_torn_line(path: Path) -> None:

@@ -109,7 +109,7 @@ def _send(
     from lamppost_tools.order_client import new_request_id, send_order
 
     found = find_city(*where)
-    request["request_id"] = new_request_id()
+    request.update(v=1, request_id=new_request_id())
     if fixture is not None:
         request["fixture"] = fixture
     asyncio.run(send_order(found.broker, found.network, request, follow_s, _show_json if is_json else _show_words))

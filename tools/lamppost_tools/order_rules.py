@@ -11,6 +11,7 @@ from lamppost_protocol.errors import ProtocolError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lamppost_tools.authority_settings import LimitSettings
+from lamppost_tools.schedule_file import schedule_of
 
 _HOUR_S = 3600
 _MINUTE_S = 60
@@ -33,6 +34,7 @@ class OrderRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    v: Literal[1] = 1
     request_id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")
     node: str = Field(pattern=r"^[0-9a-f]{8}$")
     verb: Literal["level", "cancel", "schedule", "resend"]
@@ -43,7 +45,7 @@ class OrderRequest(BaseModel):
     level_percent: Annotated[int, Field(ge=0, le=100, strict=True)] | None = None
     ramp_s: Annotated[int, Field(ge=0, le=3600, strict=True)] = 0
     order_id: Annotated[int, Field(ge=1, le=_UINT32_MAX, strict=True)] | None = None
-    schedule: list[Any] | None = None
+    schedule: list[Any] | dict[str, Any] | None = None
     first_n: Annotated[int, Field(ge=1, strict=True)] | None = None
     last_n: Annotated[int, Field(ge=1, strict=True)] | None = None
 
@@ -150,15 +152,25 @@ def _arguments(request: OrderRequest, limits: LimitSettings) -> tuple[list[Any],
         if request.first_n is None or request.last_n is None or request.last_n < request.first_n:
             raise RequestRefusedError("bad_request", "first_n and last_n: needed, first_n <= last_n")
         return [request.first_n, request.last_n], False
+    value = _schedule(request)
+    if value[1] < limits.dark_below_percent:
+        raise RequestRefusedError("dark_without_end", f"a default level below {limits.dark_below_percent} % would be dark for ever")
+    return [value], _is_dark_schedule(value, limits.dark_below_percent)
+
+
+def _schedule(request: OrderRequest) -> list[Any]:
+    """The schedule array, given as such or as people write it (schedule_file.py). Raises RequestRefusedError."""
     if request.schedule is None:
         raise RequestRefusedError("bad_request", "schedule: needed")
     try:
+        if isinstance(request.schedule, dict):
+            return schedule_of(request.schedule)
         schedule.check_schedule(request.schedule)
     except ProtocolError as error:
         raise RequestRefusedError("bad_schedule", str(error)) from None
-    if request.schedule[1] < limits.dark_below_percent:
-        raise RequestRefusedError("dark_without_end", f"a default level below {limits.dark_below_percent} % would be dark for ever")
-    return [request.schedule], _is_dark_schedule(request.schedule, limits.dark_below_percent)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise RequestRefusedError("bad_schedule", f"{type(error).__name__}: {str(error)[:200]}") from None
+    return request.schedule
 
 
 def _is_dark_schedule(value: list[Any], dark_below_percent: int) -> bool:

@@ -89,6 +89,8 @@ def _steps_in_words(steps: list[Any]) -> list[list[Any]]:
 
 
 def _date(value: Any) -> int:
+    if isinstance(value, str) and len(value) == 10:
+        value = datetime.date.fromisoformat(value)
     if isinstance(value, datetime.date):
         return value.year * 10_000 + value.month * 100 + value.day
     match = re.fullmatch(r"(\d\d)-(\d\d)", str(value))

@@ -4,6 +4,7 @@ import json
 import stat
 from pathlib import Path
 
+import jsonschema
 import pytest
 from lamppost_protocol import beacons, cose, frames, kinds, orders
 from lamppost_protocol.es256_host import HostVerifier, generate_private_key
@@ -137,6 +138,47 @@ def test_other_verbs(authority):
         message = cose.decode(bytes.fromhex(signed["frame"]))
         order = orders.decode_order(message.tx, message.payload)
         assert (order.verb, order.target, order.args) == expected
+
+
+def test_schedule_as_people_write_it(authority):
+    """A city client may send the readable form; dates come as text in JSON."""
+    readable = {
+        "default_level": 100,
+        "week": [{"days": "all", "steps": [["sunset", 100], ["sunrise", 0]]}],
+        "exception": [{"first": "2026-12-31", "steps": [["sunset", 100]]}],
+    }
+    _, signed = ask(authority, verb="schedule", schedule=readable)
+    message = cose.decode(bytes.fromhex(signed["frame"]))
+    expected = [1, 100, [[127, [1, 0, 100], [2, 0, 0]]], [[20261231, 20261231, [1, 0, 100]]]]
+    assert orders.decode_order(message.tx, message.payload).args == [expected]
+    for wrong in ({"week": 3}, {"colour": 1}, {"exception": [{"first": "2026-13-31", "steps": []}]}):
+        assert ask(authority, verb="schedule", schedule=wrong)[0]["reason"] == "bad_schedule"
+
+
+def test_documents_match_their_schemas(authority):
+    """What is asked, answered and signed is as documented for MQTT clients."""
+    for request in (
+        {"verb": "level", "level_percent": 30, "ramp_s": 1, "lease_s": 60, "fixture": "lamp"},
+        {"verb": "cancel", "order_id": 1},
+        {"verb": "resend", "first_n": 1, "last_n": 2},
+        {"verb": "schedule", "schedule": [1, 100, [], []], "not_before": NOW_S, "not_after": NOW_S + 60},
+        {"verb": "level"},
+    ):
+        document = {"v": 1, "request_id": f"s{request}"[:9], "node": NODE, **request}
+        check_schema("order-request", document)
+        response, signed = authority.answer_request(json.dumps({**document, "request_id": str(id(request))}).encode())
+        check_schema("order-response", response)
+        assert (signed is None) == ("error" in response)
+        if signed is not None:
+            check_schema("order-signed", signed)
+    check_schema("beacon-signed", authority.beacon_for_all())
+    hello = json.dumps({"node": NODE, "nonce": "00" * 8}).encode()
+    check_schema("beacon-signed", authority.answer_hello(hello))
+
+
+def check_schema(name: str, document: dict) -> None:
+    folder = Path(__file__).resolve().parents[2] / "gateway" / "lamppost_gateway" / "schema_mqtt"
+    jsonschema.validate(document, json.loads((folder / f"{name}.json").read_text()))
 
 
 def test_mass_off_is_refused_over_a_restart(city, clock):
