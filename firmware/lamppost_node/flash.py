@@ -51,6 +51,11 @@ class Flash:
             file.write(data)
         os.rename(path + _NEW, path)
 
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of its own at once: durable when this returns, a prefix of it (littlefs: nothing) after a power cut."""
+        with open(self._path(name), "wb") as file:
+            file.write(data)
+
     def append(self, name: str, data: bytes) -> None:
         """Add `data` to the end of `name` (made when missing); durable when this returns, a prefix of it after a power cut."""
         with open(self._path(name), "ab") as file:

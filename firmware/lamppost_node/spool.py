@@ -4,9 +4,11 @@ Role: step 3 of a frame's journey. A record gets its number `n` here and is hand
 contiguous for ever within a key epoch. A record cut short by a power cut was never handed out and its number is used again; one
 that was damaged may have been, so its number is not, and a gap record says so.
 
-Files: `spool/<first n, 12 hex digits>.<level>`, at most `segment_bytes` each, appended to only while newest. `level` says how often
-a segment was thinned: 0 whole, 1 every other ordinary record dropped, 2 again, 3 only what must outlive history. A thinned file
-is written beside the old one and then replaces it, so at boot the higher level of two is the true one.
+Files: `head/<epoch>.<n>`, one per new record, small enough for littlefs to keep inside its directory; then, a batch at a time,
+`spool/<epoch>.<first n>.<level>`, at most one segment's octets each, appended to only while newest. Appending to a file costs
+littlefs an erased block and half a block copied each time, a small file a tenth of that: what makes flash last (test_flash_wear.py).
+`level` says how often a segment was thinned: 0 whole, 1 every other ordinary record dropped, 2 again, 3 only what must outlive history.
+A thinned file is written beside the old one and then replaces it, so at boot the higher level of two is the true one.
 
 Acknowledging moves a cursor, persisted lazily (a lost cursor costs a resend, nothing else). What is dropped while still owed is
 declared first, in a gap record, then dropped: a power cut between the two leaves a record too many, never a silent loss.
@@ -23,6 +25,8 @@ from lamppost_node.stored import KEEP, Stored
 from lamppost_node.thinning import GAP_KIND, KEPT_ONLY, NOTHING, Loss, thin
 
 FOLDER = "spool"
+HEAD_FOLDER = "head"
+_HEAD_RECORDS = 16
 _CURSOR = "cursor"
 _LAST_LEVEL = 3
 
@@ -41,6 +45,7 @@ class Spool:
         self._buffer = buffer
         self._view = memoryview(self._buffer)
         self._segments: list[list[int]] = []  # [first n, bytes, level], oldest first
+        self._head: list[tuple[int, bytes]] = []  # the newest records, not yet in a segment: number, octets
         self._loaded = -1  # first n of the segment in the buffer, -1 for none
         self._loaded_bytes = 0
         self._walk_offset = 0  # every record before it has a number below _walk_n
@@ -51,6 +56,7 @@ class Spool:
         self.next_n = 1
         self.damaged = 0
         self.dropped = 0
+        self.refused = 0
 
     def open(self, lowest_next_n: int = 1) -> None:
         """Recover from flash. `lowest_next_n`: no number below it may be given out when flash knows nothing of this epoch.
@@ -58,21 +64,59 @@ class Spool:
         Raises OSError when the flash cannot be read or written at all; then there is no spool.
         """
         self._flash.make_folder(FOLDER)
+        self._flash.make_folder(HEAD_FOLDER)
         mark, is_known = self._load_cursor()
         self._find_segments()
         expected = self._recover_newest()
-        if not self._segments and not is_known:
+        holes = self._load_head(expected)
+        if self._head:
+            self.next_n = self._head[-1][0] + 1
+        elif not self._segments and not is_known:
             expected = 1
             self.next_n = max(1, lowest_next_n)
         elif self.cursor >= expected or (mark and (not self._segments or self._segments[-1][0] < mark)):
             # Whole segments that were surely written are gone: skip every number they can have held.
             self.next_n = max(self.next_n, mark, self.cursor + 1) + self._segment_bytes // stored.MIN_RECORD_BYTES
-        if self.next_n > expected:
+        missing_from, missing_to = max(expected, self.cursor + 1), self._head_first() - 1
+        if missing_from <= missing_to:
             self._is_sealed = True
             if self._segments and self._segments[-1][2] == 0:
                 self._repair(len(self._segments) - 1)
             else:
-                self._declare(expected, self.next_n - 1, self.next_n - expected, kinds.GAP_FLASH_CORRUPT, None, None)
+                self._declare(missing_from, missing_to, missing_to - missing_from + 1, kinds.GAP_FLASH_CORRUPT, None, None)
+        if holes:
+            # In a segment that says it is not whole, so that the hole is not found, and declared, once more.
+            self._declare(holes[0], holes[-1], len(holes), kinds.GAP_FLASH_CORRUPT, None, None)
+            self._is_sealed = True
+            self._flush(1)
+
+    def _load_head(self, expected: int) -> list[int]:
+        """Take the head's files from `expected` on; returns the numbers among them that are damaged or missing."""
+        names = []
+        for name in self._flash.names(HEAD_FOLDER):
+            parts = name.split(".")
+            if len(parts) == 2 and parts[0] == _epoch_text(self._epoch) and int(parts[1], 16) >= expected:
+                names.append(int(parts[1], 16))
+            else:
+                self._flash.remove(HEAD_FOLDER + "/" + name)  # in a segment already, or of another epoch
+        holes: list[int] = []
+        previous = 0
+        for n in names:
+            data = self._flash.read(self._head_name(n)) or b""
+            found, after, found_n = stored.inspect(memoryview(data), 0, len(data))
+            if found == stored.END and n == names[-1]:
+                self._flash.remove(self._head_name(n))  # cut short: never handed out
+                continue
+            if previous:
+                holes.extend(range(previous + 1, n))
+            if found != stored.GOOD or after != len(data) or found_n != n:
+                # It was given out, so its number is taken by nothing.
+                self.damaged += 1
+                holes.append(n)
+                data = b""
+            self._head.append((n, data))
+            previous = n
+        return holes
 
     def _load_cursor(self) -> tuple[int, bool]:
         value = self._settings.load(_CURSOR)
@@ -147,24 +191,54 @@ class Spool:
     def _write(self, record: Stored) -> int:
         data = stored.encode(record)
         n: int = record.n
-        newest = self._segments[-1] if self._segments else None
-        if newest is None or self._is_sealed or newest[1] + len(data) > self._segment_bytes:
-            self._flash.replace(self._name(n, 0), data)
-            self._segments.append([n, len(data), 0])
-            self._is_sealed = False
-            self._settings.is_kept(_CURSOR, [self._epoch, self.cursor, n])
-            self._saved_cursor = self.cursor
-        else:
-            # Until it is known to be whole, nothing may be written behind it.
-            self._is_sealed = True
-            self._flash.append(self._name(newest[0], newest[2]), data)
-            self._is_sealed = False
-            if self._loaded == newest[0] and self._loaded_bytes == newest[1]:
-                self._buffer[newest[1] : newest[1] + len(data)] = data
-                self._loaded_bytes += len(data)
-            newest[1] += len(data)
+        if len(self._head) >= 4 * _HEAD_RECORDS:
+            self._flush()  # refused for long: no more until there is room
+        self._flash.write(self._head_name(n), data)
+        self._head.append((n, data))
         self.next_n = n + 1
+        if len(self._head) >= _HEAD_RECORDS or self._head_bytes() >= self._segment_bytes // 4:
+            try:
+                self._flush()
+            except OSError:
+                self.refused += 1  # the records are safe where they are
         return n
+
+    def _flush(self, level: int = 0) -> None:
+        """Move the head into segments. A power cut anywhere leaves each record in one place or in both. Raises OSError."""
+        while self._head:
+            newest = self._segments[-1] if self._segments else None
+            if newest is not None and not self._is_sealed and newest[1] + len(self._head[0][1]) <= self._segment_bytes:
+                used = newest[1]
+            else:
+                newest, used = None, 0
+            count, size = 0, 0
+            while count < len(self._head) and (count == 0 or used + size + len(self._head[count][1]) <= self._segment_bytes):
+                size += len(self._head[count][1])
+                count += 1
+            data = b"".join([entry[1] for entry in self._head[:count]])
+            first = self._head[0][0]
+            if newest is None:
+                self._flash.replace(self._name(first, level), data)
+                self._segments.append([first, size, level])
+                self._is_sealed = level > 0
+                self._settings.is_kept(_CURSOR, [self._epoch, self.cursor, first])
+                self._saved_cursor = self.cursor
+            else:
+                # Until it is known to be whole, nothing may be written behind it.
+                self._is_sealed = True
+                self._flash.append(self._name(newest[0], newest[2]), data)
+                self._is_sealed = False
+                if self._loaded == newest[0] and self._loaded_bytes == used:
+                    self._buffer[used : used + size] = data
+                    self._loaded_bytes += size
+                newest[1] += size
+            moved = self._head[:count]
+            self._head = self._head[count:]
+            for n, _ in moved:
+                try:
+                    self._flash.remove(self._head_name(n))
+                except OSError:
+                    self.refused += 1  # the next boot removes it
 
     def acknowledge(self, n: int) -> None:
         """Everything up to `n` is in the gateway's hands. Only moves forward; does not write flash."""
@@ -189,7 +263,16 @@ class Spool:
         total = 0
         for segment in self._segments:
             total += segment[1]
+        return total + self._head_bytes()
+
+    def _head_bytes(self) -> int:
+        total = 0
+        for entry in self._head:
+            total += len(entry[1])
         return total
+
+    def _head_first(self) -> int:
+        return self._head[0][0] if self._head else self.next_n
 
     def capacity_records(self) -> int:
         """About how many records fit, at the mean size of those present (32 bytes when empty)."""
@@ -199,20 +282,26 @@ class Spool:
 
     def oldest_n(self) -> int:
         """The oldest number still on flash, next_n when there is none."""
-        return self._segments[0][0] if self._segments else self.next_n
+        return self._segments[0][0] if self._segments else self._head_first()
 
     def read_from(self, n: int) -> Stored | None:
         """The record with the smallest number >= n, None when there is none. Reads flash; damage found is declared in a gap record.
 
         Raises OSError when the flash cannot be read.
         """
-        index = self._index(n)
-        while index < len(self._segments):
-            self._load(index)
-            record = self._walk(index, n)
-            if record is not None:
-                return record
-            index += 1
+        if n < self._head_first():
+            index = self._index(n)
+            while index < len(self._segments):
+                self._load(index)
+                record = self._walk(index, n)
+                if record is not None:
+                    return record
+                index += 1
+        for number, data in self._head:
+            if number >= n:
+                record = stored.decode(memoryview(data), 0, len(data), number)
+                if record is not None:
+                    return record
         return None
 
     def _index(self, n: int) -> int:
@@ -222,7 +311,7 @@ class Spool:
         return max(index, 0)
 
     def _last_n(self, index: int) -> int:
-        return self._segments[index + 1][0] - 1 if index + 1 < len(self._segments) else self.next_n - 1
+        return self._segments[index + 1][0] - 1 if index + 1 < len(self._segments) else self._head_first() - 1
 
     def _load(self, index: int) -> None:
         first, _, level = self._segments[index]
@@ -355,6 +444,9 @@ class Spool:
         self.dropped += lost
         values = [first, last, lost, reason, from_s, to_s]
         self._write(Stored(self.next_n, 0, None, 0, None, KEEP, GAP_KIND, kinds.GOOD, values))
+
+    def _head_name(self, n: int) -> str:
+        return HEAD_FOLDER + "/" + _epoch_text(self._epoch) + "." + "%012x" % n
 
     def _name(self, first: int, level: int) -> str:
         return FOLDER + "/" + _epoch_text(self._epoch) + "." + "%012x" % first + "." + str(level)

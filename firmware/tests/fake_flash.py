@@ -50,6 +50,9 @@ class FakeFlash:
             raise PowerCut
         self.files[name] = self.files.pop(name + ".new")
 
+    def write(self, name: str, data: bytes) -> None:
+        self._write(name, b"", data)
+
     def append(self, name: str, data: bytes) -> None:
         self._write(name, self.files.get(name, b""), data)
 

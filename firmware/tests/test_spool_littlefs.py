@@ -58,6 +58,7 @@ class LittlefsFlash:
             prog_size=32,
             cache_size=128,
             lookahead_size=32,
+            block_cycles=100,
         )
         if is_new:
             self._fs.format()
@@ -90,6 +91,9 @@ class LittlefsFlash:
     def replace(self, name: str, data: bytes | memoryview) -> None:
         self._do(lambda: self._write(name + ".new", "wb", bytes(data)))
         self._do(lambda: self._fs.rename(name + ".new", name))
+
+    def write(self, name: str, data: bytes) -> None:
+        self._do(lambda: self._write(name, "wb", data))
 
     def append(self, name: str, data: bytes) -> None:
         self._do(lambda: self._write(name, "ab", data))
@@ -152,7 +156,7 @@ class Life:
 def new_chip() -> Chip:
     chip = Chip()
     flash = LittlefsFlash(chip, True)
-    for folder in ("spool", "settings", "counters"):
+    for folder in ("spool", "head", "settings", "counters"):
         flash.make_folder(folder)
     Counter(flash, "tx", 1).write(0)
     Counter(flash, "order", 1).write(0)
