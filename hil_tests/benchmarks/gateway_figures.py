@@ -3,6 +3,7 @@
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -23,7 +24,7 @@ from benchmarks.rows import Row, against_limit, at_least, at_most, told
 from benchmarks.street_load import StreetLoad
 
 _WINDOW_S = 0.02  # the gateway's default commit window
-_THINGSBOARD_PERCENT = 60.0  # of a core at 500/s, without any cryptography; shared/figures-gateway.md section 6 in words
+_THINGSBOARD_PERCENT = 60.0  # of a core at 500/s, without any cryptography; measured once, on another broker run
 
 
 class Effort:
@@ -33,9 +34,10 @@ class Effort:
         self.rounds = 2 if is_quick else 5
         self.paced_rounds = 1 if is_quick else 3
         self.frames = 1_500 if is_quick else 3_000
-        self.paced_s = 4.0 if is_quick else 8.0
+        self.paced_s = 4.0 if is_quick else 6.0
         self.rows = 200_000 if is_quick else 1_000_000
         self.starts = 2 if is_quick else 5
+        self.poured_per_s = 1_200.0  # frames/s the gateway took when poured; set by `whole_path`
 
 
 def whole_path(effort: Effort, folder: Path, broker: BenchBroker) -> Iterator[Row]:
@@ -43,12 +45,17 @@ def whole_path(effort: Effort, folder: Path, broker: BenchBroker) -> Iterator[Ro
     load = StreetLoad(8, effort.frames)
     names = (GATEWAY, "callbacks", "aiomqtt", "bare")
     costs: dict[str, list[float]] = {name: [] for name in names}
+    rates: list[float] = []
     for _ in range(effort.rounds):
         for name in names:
             figures = gateway_runs.run(name, load, broker, folder / "run")
             costs[name].append(figures.cpu_s / effort.frames * 1e6)
+            if name == GATEWAY:
+                rates.append(effort.frames / figures.wall_s)
+    effort.poured_per_s = statistics.median(rates)
     us = {name: statistics.median(values) for name, values in costs.items()}
-    note = f"two messages a frame, as documented; {broker.name}, MQTT {broker.mqtt}; range {min(costs[GATEWAY]):.0f} .. {max(costs[GATEWAY]):.0f} us"
+    spread = f"{min(costs[GATEWAY]):.0f} .. {max(costs[GATEWAY]):.0f} us"
+    note = f"two messages a frame, as documented; {broker.name}, MQTT {broker.mqtt}; range {spread}"
     yield against_limit(
         "gateway, whole path: same client, its callbacks", us[GATEWAY], "us/frame", us["callbacks"], "whole_path.py callbacks", 1.5, note
     )
@@ -106,17 +113,23 @@ def _fsync_times(folder: Path) -> Iterator[list[float]]:
         thread.join()
 
 
-def acknowledgement(effort: Effort, folder: Path, broker: BenchBroker, us_per_frame: float) -> Iterator[Row]:
-    """Frame written to acknowledgement read at half of what one core carries."""
-    per_s = min(1_000.0, 0.5e6 / us_per_frame)
+def acknowledgement(effort: Effort, folder: Path, broker: BenchBroker) -> Iterator[Row]:
+    """Frame written to acknowledgement read, at half the rate it took when poured."""
+    per_s = effort.poured_per_s / 2
     load = StreetLoad(50, int(per_s * effort.paced_s))
     with _fsync_times(folder) as times_s:
         delays_s = gateway_runs.run(GATEWAY, load, broker, folder / "run", per_s).delays_s
+    limit_s = gateway_runs.run("callbacks", load, broker, folder / "run", per_s).delays_s
     fsync_s = _percentile(times_s, 99)
     goal_ms = (_WINDOW_S + 3 * fsync_s + 0.005) * 1000
     note = f"{per_s:.0f} frames/s on 50 lines; fsync p50 {_percentile(times_s, 50) * 1000:.2f}, p99 {fsync_s * 1000:.2f} ms in the same run"
-    yield told("frame to acknowledgement, p50", "", _percentile(delays_s, 50) * 1000, "ms")
-    yield at_most("frame to acknowledgement, p99", _percentile(delays_s, 99) * 1000, "ms", goal_ms, note)
+    for percent in (50, 99):
+        name, ms = f"frame to acknowledgement, p{percent}", _percentile(delays_s, percent) * 1000
+        limit_ms = _percentile(limit_s, percent) * 1000
+        if percent == 50:
+            yield against_limit(name, ms, "ms", limit_ms, "whole_path.py callbacks", None)
+        else:
+            yield at_most(name, ms, "ms", goal_ms, note, limit_ms, "whole_path.py callbacks")
 
 
 def written(effort: Effort, folder: Path, broker: BenchBroker) -> Iterator[Row]:
@@ -164,7 +177,7 @@ def _prepare(load: StreetLoad, folder: Path, prepared: Path | None) -> tuple[Gat
     if prepared is not None:
         shutil.copyfile(prepared, folder / "outbox.db")
     config = lines.city.write_config(lines.paths, 9, "[outbox]\nlate_s = 86400\n")
-    return GatewayProcess(config, folder / "log", gateway_runs._PROGRAM), lines
+    return GatewayProcess(config, folder / "log", gateway_runs.PROGRAM), lines
 
 
 def _resident(load: StreetLoad, folder: Path, prepared: Path | None) -> float:
@@ -206,8 +219,6 @@ def _start_s(folder: Path, prepared: Path | None) -> float:
 
 def _bare_start_s() -> float:
     """What importing the limit's libraries takes alone."""
-    import subprocess
-
     begin_s = time.monotonic()
     subprocess.run(
         [sys.executable, "-c", "import asyncio, sqlite3, json, aiomqtt, cbor2, cryptography.hazmat.primitives.asymmetric.ec"], check=True
@@ -223,15 +234,16 @@ def drain(effort: Effort, folder: Path) -> Iterator[Row]:
     outbox = Outbox(path)
     begin_s, cpu_before_s = time.monotonic(), time.process_time()
     border_id, after_id = outbox.newest_id(), 0
-    while page := outbox.read(lambda: outbox.next_backfill(border_id, after_id, 500)):
+    while page := outbox.read(lambda after_id=after_id: outbox.next_backfill(border_id, after_id, 500)):  # type: ignore[misc]
         after_id = page[-1].id
         ids = [row.id for row in page]
         outbox.transact([lambda ids=ids: outbox.mark_published(ids, 1)])  # type: ignore[misc]
     wall_s, cpu_s = time.monotonic() - begin_s, time.process_time() - cpu_before_s
     outbox.close()
     limit_s = drain_limit.run(folder / "limit.db", rows, bytes(130))
-    note = f"{rows:,} rows, 500 a page, each page marked in its own FULL commit; {cpu_s / rows * 1e6:.1f} us CPU a row, limit {limit_s / rows * 1e6:.1f}"
+    note = f"{rows:,} rows, 500 a page, each page marked in its own FULL commit"
     yield at_least("outbox, drain unthrottled", rows / wall_s, "rows/s", 20_000.0, note)
+    yield against_limit("outbox, drain", cpu_s / rows * 1e6, "us CPU/row", limit_s / rows * 1e6, "drain.py", None)
 
 
 def _percentile(values: list[float], percent: int) -> float:

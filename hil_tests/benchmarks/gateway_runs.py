@@ -18,7 +18,8 @@ from benchmarks.street_load import Lines, StreetLoad
 
 _LIMIT = Path(__file__).parent / "limits" / "whole_path.py"
 _MORE = "[outbox]\nlate_s = 86400\n"  # frames are signed before the run and would count as late after two minutes
-_PROGRAM = (str(Path(__file__).parent / "sampled_gateway.py"),)  # the daemon without the command line's 0.1 s of imports
+_SAMPLED_PROGRAM = (str(Path(__file__).parent / "sampled_gateway.py"),)
+PROGRAM = ("-m", "lamppost_gateway")
 GATEWAY = "gateway"
 SAMPLED = "gateway, sampled by stage"
 
@@ -45,7 +46,7 @@ def run(who: str, load: StreetLoad, broker: BenchBroker, folder: Path, per_s: fl
     try:
         if who in (GATEWAY, SAMPLED):
             config = lines.city.write_config(lines.paths, broker.port, _MORE)
-            process = GatewayProcess(config, folder / "log", _PROGRAM)
+            process = GatewayProcess(config, folder / "log", PROGRAM if who == GATEWAY else _SAMPLED_PROGRAM)
             try:
                 process.start(**({"BENCH_STAGES": str(folder / "stages.json")} if who == SAMPLED else {}))
                 time.sleep(0.5)  # it meets the broker; that is no frame's cost

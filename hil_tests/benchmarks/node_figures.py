@@ -213,7 +213,7 @@ def _heap(rounds: int, folder: Path, keys: Keys) -> Iterator[Row]:
         live_kb,
         "kB",
         180.0,
-        "highest after a collection, by the node's own record, machine stand-in included; 64-bit objects: half of it on a chip, whose goal is 90 KB",
+        "highest after a collection, node's own record, `machine` stand-in (15 kB) included; goal: twice a chip's 90 KB, as objects are",
     )
     low, high = int(live_kb * 1000 / 1024), 240  # a heap below what lives in it cannot do
     step = _HEAP_STEP_KB if rounds > 2 else 2 * _HEAP_STEP_KB

@@ -14,7 +14,6 @@ from lamppost_node.framer import Framer
 from lamppost_node.sequence_store import SequenceStore
 from lamppost_node.settings import Settings
 from lamppost_node.spool import Spool
-from lamppost_node.stored import Stored
 from lamppost_protocol import cose, frames
 
 _VALUES = (100, 100, 471, 2301, 210, 950, 12345, 3, 0)

@@ -55,16 +55,12 @@ def _measure(effort: Effort, folder: Path, only: str) -> tuple[list[Row], str]:
     broker = BenchBroker(folder)
     rows: list[Row] = []
 
-    def us_per_frame() -> float:
-        found = [row.measured for row in rows if row.name.startswith("gateway, whole path") and row.measured]
-        return found[0] if found else 700.0
-
     figures: dict[str, Figure] = {
         "wire": wire_figures.sizes,
         "node": lambda: node_figures.all_rows(effort.rounds, folder),
         "path": lambda: gateway_figures.whole_path(effort, folder, broker),
         "paced": lambda: gateway_figures.paced(effort, folder, broker),
-        "acknowledgement": lambda: gateway_figures.acknowledgement(effort, folder, broker, us_per_frame()),
+        "acknowledgement": lambda: gateway_figures.acknowledgement(effort, folder, broker),
         "written": lambda: gateway_figures.written(effort, folder, broker),
         "memory": lambda: gateway_figures.memory_and_start(effort, folder),
         "drain": lambda: gateway_figures.drain(effort, folder),

@@ -22,6 +22,7 @@ def sizes() -> Iterator[Row]:
     frame = frames.seal(HostSigner(b"\1" * 32), frames.UPLINK, 1, 0x11223344, 1, 0x11223344, 100_000, payload)
     message = slip.encode(slip.FRAME, frame)
     beyond = len(frame) - len(payload) - 64
-    note = f"frame of one lamp record: payload {len(payload)}, COSE and header {beyond}, signature 64, SLIP {len(message) - len(frame)} = {len(message)}"
+    parts = f"payload {len(payload)}, COSE and header {beyond}, signature 64, SLIP {len(message) - len(frame)}"
+    note = f"frame of one lamp record: {parts} = {len(message)}"
     yield told("frame overhead, serial: beyond payload and signature", note, len(message) - len(payload) - 64, "bytes")
     yield told("frame overhead, LoRa", "the short form belongs to a later issue: no number yet")

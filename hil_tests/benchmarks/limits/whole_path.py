@@ -177,7 +177,7 @@ class Gateway:
             return None
         signature = encode_dss_signature(int.from_bytes(proof[:32], "big"), int.from_bytes(proof[32:], "big"))
         state[0].verify(signature, cbor2.dumps(["Signature1", protected, state[1][0], payload]), ES256)
-        n, behind, t, clock, *records = cbor2.loads(payload)
+        n, _behind, t, clock, *records = cbor2.loads(payload)
         state[3], state[4] = tx, n + len(records) - 1
         self.next_id += 1
         return (self.next_id - 1, node, 1, tx, n, at_ms, data), fd, t, clock, records
