@@ -21,11 +21,11 @@ from lamppost_protocol import kinds
 from lamppost_node import stored
 from lamppost_node.flash import Flash
 from lamppost_node.settings import Settings
+from lamppost_node.spool_head import Head
 from lamppost_node.stored import KEEP, Stored
 from lamppost_node.thinning import GAP_KIND, KEPT_ONLY, NOTHING, Loss, thin
 
 FOLDER = "spool"
-HEAD_FOLDER = "head"
 _HEAD_RECORDS = 16
 _CURSOR = "cursor"
 _LAST_LEVEL = 3
@@ -45,7 +45,7 @@ class Spool:
         self._buffer = buffer
         self._view = memoryview(self._buffer)
         self._segments: list[list[int]] = []  # [first n, bytes, level], oldest first
-        self._head: list[tuple[int, bytes]] = []  # the newest records, not yet in a segment: number, octets
+        self._head = Head(flash, epoch)  # the newest records, not yet in a segment
         self._loaded = -1  # first n of the segment in the buffer, -1 for none
         self._loaded_bytes = 0
         self._walk_offset = 0  # every record before it has a number below _walk_n
@@ -64,13 +64,13 @@ class Spool:
         Raises OSError when the flash cannot be read or written at all; then there is no spool.
         """
         self._flash.make_folder(FOLDER)
-        self._flash.make_folder(HEAD_FOLDER)
         mark, is_known = self._load_cursor()
         self._find_segments()
         expected = self._recover_newest()
-        holes = self._load_head(expected)
-        if self._head:
-            self.next_n = self._head[-1][0] + 1
+        holes = self._head.load(expected)
+        self.damaged += self._head.damaged
+        if self._head.entries:
+            self.next_n = self._head.entries[-1][0] + 1
         elif not self._segments and not is_known:
             expected = 1
             self.next_n = max(1, lowest_next_n)
@@ -89,34 +89,6 @@ class Spool:
             self._declare(holes[0], holes[-1], len(holes), kinds.GAP_FLASH_CORRUPT, None, None)
             self._is_sealed = True
             self._flush(1)
-
-    def _load_head(self, expected: int) -> list[int]:
-        """Take the head's files from `expected` on; returns the numbers among them that are damaged or missing."""
-        names = []
-        for name in self._flash.names(HEAD_FOLDER):
-            parts = name.split(".")
-            if len(parts) == 2 and parts[0] == _epoch_text(self._epoch) and int(parts[1], 16) >= expected:
-                names.append(int(parts[1], 16))
-            else:
-                self._flash.remove(HEAD_FOLDER + "/" + name)  # in a segment already, or of another epoch
-        holes: list[int] = []
-        previous = 0
-        for n in names:
-            data = self._flash.read(self._head_name(n)) or b""
-            found, after, found_n = stored.inspect(memoryview(data), 0, len(data))
-            if found == stored.END and n == names[-1]:
-                self._flash.remove(self._head_name(n))  # cut short: never handed out
-                continue
-            if previous:
-                holes.extend(range(previous + 1, n))
-            if found != stored.GOOD or after != len(data) or found_n != n:
-                # It was given out, so its number is taken by nothing.
-                self.damaged += 1
-                holes.append(n)
-                data = b""
-            self._head.append((n, data))
-            previous = n
-        return holes
 
     def _load_cursor(self) -> tuple[int, bool]:
         value = self._settings.load(_CURSOR)
@@ -191,12 +163,11 @@ class Spool:
     def _write(self, record: Stored) -> int:
         data = stored.encode(record)
         n: int = record.n
-        if len(self._head) >= 4 * _HEAD_RECORDS:
+        if len(self._head.entries) >= 4 * _HEAD_RECORDS:
             self._flush()  # refused for long: no more until there is room
-        self._flash.write(self._head_name(n), data)
-        self._head.append((n, data))
+        self._head.write(n, data)
         self.next_n = n + 1
-        if len(self._head) >= _HEAD_RECORDS or self._head_bytes() >= self._segment_bytes // 4:
+        if len(self._head.entries) >= _HEAD_RECORDS or self._head.size_bytes() >= self._segment_bytes // 4:
             try:
                 self._flush()
             except OSError:
@@ -205,18 +176,19 @@ class Spool:
 
     def _flush(self, level: int = 0) -> None:
         """Move the head into segments. A power cut anywhere leaves each record in one place or in both. Raises OSError."""
-        while self._head:
+        while self._head.entries:
+            entries = self._head.entries
             newest = self._segments[-1] if self._segments else None
-            if newest is not None and not self._is_sealed and newest[1] + len(self._head[0][1]) <= self._segment_bytes:
+            if newest is not None and not self._is_sealed and newest[1] + len(entries[0][1]) <= self._segment_bytes:
                 used = newest[1]
             else:
                 newest, used = None, 0
             count, size = 0, 0
-            while count < len(self._head) and (count == 0 or used + size + len(self._head[count][1]) <= self._segment_bytes):
-                size += len(self._head[count][1])
+            while count < len(entries) and (count == 0 or used + size + len(entries[count][1]) <= self._segment_bytes):
+                size += len(entries[count][1])
                 count += 1
-            data = b"".join([entry[1] for entry in self._head[:count]])
-            first = self._head[0][0]
+            data = b"".join([entry[1] for entry in entries[:count]])
+            first = entries[0][0]
             if newest is None:
                 self._flash.replace(self._name(first, level), data)
                 self._segments.append([first, size, level])
@@ -232,13 +204,7 @@ class Spool:
                     self._buffer[used : used + size] = data
                     self._loaded_bytes += size
                 newest[1] += size
-            moved = self._head[:count]
-            self._head = self._head[count:]
-            for n, _ in moved:
-                try:
-                    self._flash.remove(self._head_name(n))
-                except OSError:
-                    self.refused += 1  # the next boot removes it
+            self.refused += self._head.drop(count)
 
     def acknowledge(self, n: int) -> None:
         """Everything up to `n` is in the gateway's hands. Only moves forward; does not write flash."""
@@ -263,16 +229,10 @@ class Spool:
         total = 0
         for segment in self._segments:
             total += segment[1]
-        return total + self._head_bytes()
-
-    def _head_bytes(self) -> int:
-        total = 0
-        for entry in self._head:
-            total += len(entry[1])
-        return total
+        return total + self._head.size_bytes()
 
     def _head_first(self) -> int:
-        return self._head[0][0] if self._head else self.next_n
+        return self._head.first_n(self.next_n)
 
     def capacity_records(self) -> int:
         """About how many records fit, at the mean size of those present (32 bytes when empty)."""
@@ -297,12 +257,7 @@ class Spool:
                 if record is not None:
                     return record
                 index += 1
-        for number, data in self._head:
-            if number >= n:
-                record = stored.decode(memoryview(data), 0, len(data), number)
-                if record is not None:
-                    return record
-        return None
+        return self._head.read_from(n)
 
     def _index(self, n: int) -> int:
         index = len(self._segments) - 1
@@ -444,9 +399,6 @@ class Spool:
         self.dropped += lost
         values = [first, last, lost, reason, from_s, to_s]
         self._write(Stored(self.next_n, 0, None, 0, None, KEEP, GAP_KIND, kinds.GOOD, values))
-
-    def _head_name(self, n: int) -> str:
-        return HEAD_FOLDER + "/" + _epoch_text(self._epoch) + "." + "%012x" % n
 
     def _name(self, first: int, level: int) -> str:
         return FOLDER + "/" + _epoch_text(self._epoch) + "." + "%012x" % first + "." + str(level)
