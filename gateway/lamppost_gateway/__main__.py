@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,7 @@ def run(
         raise typer.BadParameter("debug, info, warning or error", param_hint="--log-level")
     log.set_up(log_level)
     settings = _load(config)
-    from lamppost_gateway.daemon import Gateway  # the daemon's parts are not needed by the other commands
+    from lamppost_gateway.daemon import DiskStuckError, Gateway  # the daemon's parts are not needed by the other commands
 
     async def serve() -> None:
         await Gateway(settings).run()
@@ -44,6 +45,8 @@ def run(
     except* GatewayError as group:
         for error in group.exceptions:
             typer.echo(f"lamppost-gateway: {error}", err=True)
+        if group.subgroup(DiskStuckError) is not None:
+            os._exit(1)  # an ordinary exit would wait for the thread that waits for the disk
         raise typer.Exit(1) from None
 
 

@@ -47,6 +47,10 @@ class AlreadyRunningError(GatewayError):
     """Another gateway holds this state folder."""
 
 
+class DiskStuckError(GatewayError):
+    """The disk did not answer before the deadline of stopping; the process must end without waiting for it."""
+
+
 class Gateway:
     """One gateway process. `run` returns after `stop`."""
 
@@ -139,17 +143,13 @@ class Gateway:
                 await _end(parts, _STOP_PARTS_S)
                 store.stop()
                 await asyncio.wait([writer], timeout=_STOP_STORE_S)
-                if not writer.done():
-                    event(
-                        _log,
-                        logging.ERROR,
-                        "store_stuck",
-                        advice="the disk does not answer; unacknowledged frames stay on the nodes",
-                    )
-                    writer.cancel()
+                is_stuck = not writer.done()
+                writer.cancel()
+            if is_stuck:
+                raise DiskStuckError("the disk does not answer; what was not acknowledged stays on the nodes")
+            await store.close()
         finally:
             verifier.close()
-            await _within(store.close(), 1.0)
         event(_log, logging.INFO, "stopped", gateway=config.gateway.id)
 
     def _load_registry(self) -> None:
@@ -208,6 +208,10 @@ class Gateway:
         if pause_s is None:
             return
         while True:
+            try:
+                await self._store.read(int)  # the writer thread answers: a hung disk must not look alive
+            except OutboxError:
+                pass  # an answer too
             systemd.notify("WATCHDOG=1")
             await asyncio.sleep(pause_s)
 
@@ -218,13 +222,6 @@ async def _end(tasks: list[asyncio.Task[None]], limit_s: float) -> None:
     _, late = await asyncio.wait(tasks, timeout=limit_s)
     for task in late:
         event(_log, logging.WARNING, "task_late", task=task.get_name())
-
-
-async def _within(work: Awaitable[None], limit_s: float) -> None:
-    try:
-        await asyncio.wait_for(work, limit_s)
-    except (TimeoutError, OutboxError) as error:
-        event(_log, logging.WARNING, "close_failed", reason=error or "too slow")
 
 
 def program_version() -> str:

@@ -258,6 +258,33 @@ def test_no_secret_in_any_log_file_or_answer(street: Street) -> None:
         assert not any(pattern in heap for heap in heaps)
 
 
+HUNG_DISK = """
+import threading
+from lamppost_gateway.outbox import Outbox
+from lamppost_gateway.__main__ import main
+Outbox.transact = lambda self, jobs: threading.Event().wait()
+main()
+"""
+
+
+def test_a_hung_disk_neither_looks_alive_nor_holds_up_the_end(street: Street) -> None:
+    """No acknowledgement, no heartbeat, and SIGTERM still ends it within 5 s, saying why."""
+    gateway = GatewayProcess(street.config, street.gateway.log_path, ("-c", HUNG_DISK))
+    try:
+        gateway.start(WATCHDOG_USEC="400000")
+        street.lines[0].send(slip.FRAME, street.nodes[0].frame())
+        with pytest.raises(TimeoutError):
+            street.lines[0].wait(1.0)
+        with pytest.raises(TimeoutError):
+            gateway.wait_note("beats from before the disk hung", 0.5)
+        with pytest.raises(TimeoutError):
+            gateway.wait_note("WATCHDOG=1", 1.0)
+        assert gateway.stop(5.0) == 1
+        assert "disk does not answer" in street.log()
+    finally:
+        gateway.close()
+
+
 def test_check_tells_all_and_changes_nothing(street: Street) -> None:
     """Good, bad configuration, missing registry."""
     assert run_program("check", "-c", street.config).returncode == 0

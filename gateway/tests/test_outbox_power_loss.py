@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from bench.crash_disk import CrashDisk, PowerCut
 from lamppost_gateway.errors import OutboxError
+from lamppost_gateway.migrations import STEPS, migrate, version
 from lamppost_gateway.outbox import Outbox, configure
 from lamppost_gateway.outbox_rows import NewFrame, NodeState
 
@@ -89,6 +90,40 @@ def test_the_planted_bug_synchronous_normal_is_caught(tmp_path: Path) -> None:
     """The same test finds losses when commits are not synced, so it would notice that change."""
     _, problems = try_all(tmp_path, "NORMAL", 1)
     assert any("lost" in text for text in problems)
+
+
+def test_power_cut_at_every_operation_of_an_upgrade(tmp_path: Path) -> None:
+    """The old schema or the new one, never something between, and every row (R33)."""
+    steps = (*STEPS, ("ALTER TABLE frame ADD COLUMN later INTEGER", "CREATE TABLE later (id INTEGER PRIMARY KEY)"))
+    seen = set()
+    for cut_at in range(1, 60):
+        disk = CrashDisk()
+        acknowledged = run(disk, Path("/outbox.db"), "FULL")
+        disk.cut_at = disk.operations + cut_at
+        try:
+            migrate(disk.connect(Path("/outbox.db")), steps)
+        except (PowerCut, sqlite3.Error):
+            pass
+        is_cut = disk.is_off
+        disk.close()
+        for seed in range(3):
+            folder = tmp_path / f"{cut_at}-{seed}"
+            folder.mkdir()
+            disk.after_cut(folder, random.Random(seed))
+            connection = connect_unsynced(folder / "outbox.db")
+            found = version(connection)
+            seen.add(found)
+            tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE name = 'later'")]
+            assert (found, tables) in ((len(STEPS), []), (len(steps), ["later"]))
+            stored = {tuple(row) for row in connection.execute("SELECT node, n FROM frame")}
+            assert set(acknowledged) <= stored
+            migrate(connection, steps)
+            assert version(connection) == len(steps)
+            connection.close()
+        if not is_cut:
+            break
+    assert not is_cut
+    assert seen == {len(STEPS), len(steps)}
 
 
 @pytest.mark.soak

@@ -89,6 +89,20 @@ def test_pruning_finds_delivered_rows_behind_a_backlog_step_by_step(outbox: Outb
     assert sum(write(outbox, outbox.prune, 1_000, 0, 0) for _ in range(4)) == 1
 
 
+@pytest.mark.parametrize("jump_ms", [-10 * 365 * 86_400_000, 10 * 365 * 86_400_000])
+def test_a_clock_that_jumps_costs_no_undelivered_frame(outbox: Outbox, jump_ms: int) -> None:
+    """Ten years either way: what was not delivered stays, whatever the time claims to be (R20)."""
+    now_ms = 1_700_000_000_000
+    write(outbox, outbox.commit_frames, [frame(n, at_ms=now_ms + n) for n in range(1, 11)], [])
+    write(outbox, outbox.mark_published, [1, 2], now_ms)
+    write(outbox, outbox.put_order, order(1))
+    for _ in range(3):
+        write(outbox, outbox.prune, now_ms + jump_ms, 3_600_000, 3_600_000)
+        write(outbox, outbox.enforce_budget, now_ms + jump_ms)
+    assert [row.n for row in outbox.next_live(0, 100)] == list(range(3, 11))
+    assert outbox.get_order(1) is not None
+
+
 def test_ids_never_come_twice_even_when_everything_was_pruned(tmp_path: Path) -> None:
     """The newest row stays when delivered rows go, so that a cursor never sees an old id again."""
     box = Outbox(tmp_path / "outbox.db")
