@@ -18,19 +18,17 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
-
-from lamppost_protocol import kinds
-from lamppost_protocol.errors import ProtocolError
 
 from lamppost_gateway import documents
 from lamppost_gateway.backoff import Backoff
-from lamppost_gateway.broker import BrokerError, Connection, Connector, Incoming, Outgoing, is_refusal, json_message
+from lamppost_gateway.broker import BrokerError, Connection, Connector, Incoming, Outgoing, json_message
 from lamppost_gateway.errors import OutboxError
 from lamppost_gateway.log import Trouble, event, room
-from lamppost_gateway.outbox_rows import OutboxCounts, StoredFrame
-from lamppost_gateway.publisher_feeds import ForeignStates, Hints, NodeStatus, health_message
+from lamppost_gateway.outbox_rows import OrderEvent, OutboxCounts
+from lamppost_gateway.publisher_feeds import ORDER_EXPIRY_S, Hints, health_message, health_numbers
+from lamppost_gateway.publisher_lanes import Lanes, wait
+from lamppost_gateway.publisher_sender import Sender
 from lamppost_gateway.topics import Topics, hex8
 
 if TYPE_CHECKING:
@@ -49,26 +47,11 @@ _LOG = room("publisher")
 State = Literal["off", "connecting", "connected"]
 
 _PAGE_ROWS = 500
-_MARK_EVERY_S = 0.2
 _PUBACK_LIMIT_S = 20.0  # a broker that is silent for that long on a message is taken for dead
 _STEADY_S = 30.0  # a connection that held this long starts the waiting times anew
 _HEALTH_EVERY_S = 30.0
 _POLL_S = 5.0  # safety net for wake-ups
 _REFILL_S = 2100
-_ORDER_EXPIRY_S = 30 * 86400  # a broker that speaks MQTT 5 forgets old orders by itself
-_FRAME_TYPE = 'application/cose; cose-type="cose-sign1"'
-
-
-class _Row:
-    """A row on its way: how many of its messages wait for their PUBACK."""
-
-    __slots__ = ("id", "lane", "received_at_ms", "waiting")
-
-    def __init__(self, row: StoredFrame, lane: str) -> None:
-        self.id = row.id
-        self.lane = lane
-        self.received_at_ms = row.received_at_ms
-        self.waiting = 0
 
 
 class Publisher:
@@ -92,8 +75,6 @@ class Publisher:
         self._downlinks = downlinks
         self._wall_s = wall_s
         self._puback_limit_s = puback_limit_s
-        self._late_ms = config.outbox.late_s * 1000
-        self._drain_per_s = config.outbox.drain_per_s
         self._topics = Topics(config.gateway.network, self._gateway)
         self._connector = Connector(
             config.broker,
@@ -103,14 +84,8 @@ class Publisher:
         )
         self._backoff = Backoff(0.25, 30.0)
         self._hints = Hints(self._topics, self._gateway, registry, metrics, config.gateway.network)
-        self._node_status = NodeStatus(self._topics, self._gateway)
-        self._foreign = ForeignStates()
-        self._live_ready = asyncio.Event()
-        self._backfill_ready = asyncio.Event()
-        self._ready = asyncio.Event()
-        self._done: list[int] = []
-        self._is_rewound = False
-        self._refusal: asyncio.Future[None] | None = None
+        self._lanes = Lanes(config, self._topics, store, orders, metrics, wall_s)
+        self._is_forgotten = False
         self._connection: Connection | None = None
         self._counts: OutboxCounts | None = None
         self._trouble = Trouble(_LOG, "broker", host=config.broker.host, port=config.broker.port)
@@ -122,9 +97,7 @@ class Publisher:
 
     def frames_committed(self, frames: "Sequence[VerifiedFrame]") -> None:
         """Frames are in the outbox: send them."""
-        for frame in frames:
-            (self._backfill_ready if frame.late else self._live_ready).set()
-        self._ready.set()
+        self._lanes.frames_committed(frames)
 
     def hello_heard(self, link: str, hello: "Hello") -> None:
         """Publish a hello of a node we know, so that the authority can answer its nonce."""
@@ -155,10 +128,7 @@ class Publisher:
         since_ms = int(request.get("since_ms", -1))
         if since_ms < 0:
             raise ValueError("since_ms, unix milliseconds, is missing")
-        await self._flush_marks()
-        count = await self._store.write(self._store.outbox.unpublish_since, since_ms)
-        self._is_rewound = True
-        self._ready.set()
+        count = await self._lanes.refill(since_ms)
         event(_LOG, logging.INFO, "resync", since_ms=since_ms, frames=count)
         return {"frames": count}
 
@@ -194,227 +164,63 @@ class Publisher:
     async def _serve(self, connection: Connection) -> None:
         """Use one connection until it fails, which raises BrokerError."""
         self._connection = connection
-        self._refusal = asyncio.get_running_loop().create_future()
-        await self._begin(connection)
+        sender = Sender(connection, self._metrics, self._puback_limit_s)
+        await self._subscribe(connection)
         self.state = "connected"
         self.last_error = None
         self._metrics.count("broker_connects")
         self._metrics.gauge("broker_connected", 1)
         self._trouble.recovered(protocol=connection.protocol)
+        self._is_forgotten = self._is_forgotten or not connection.is_session_present
+        await self._refill()
         jobs = {
-            "lanes": self._run_lanes(connection),
-            "marks": self._run_marks(),
+            "lanes": self._lanes.run(sender),
+            "marks": self._lanes.run_marks(),
             "incoming": self._run_incoming(connection),
-            "hints": self._run_hints(connection),
-            "events": self._run_events(connection),
-            "health": self._run_health(connection),
-            "watch": self._run_watch(connection),
+            "hints": self._run_hints(sender),
+            "events": self._run_events(sender),
+            "health": self._run_health(sender),
+            "watch": sender.run_watch(),
         }
         try:
             async with _first_failure_only(), asyncio.TaskGroup() as group:
                 for name, job in jobs.items():
                     group.create_task(job, name=f"publisher {name}")
         except asyncio.CancelledError:
-            await self._say_goodbye(connection)
+            await self._say_goodbye(sender)
             raise
         finally:
-            await self._flush_marks(limit_s=1.0, lazy=False)
+            sender.close()
+            await self._lanes.flush_marks(limit_s=1.0, lazy=False)
 
-    async def _begin(self, connection: Connection) -> None:
-        if not connection.is_session_present:
-            since_ms = int((self._wall_s() - _REFILL_S) * 1000)
-            count = await self._store.write(self._store.outbox.unpublish_since, since_ms)
-            self._node_status.forget()
-            if count:
-                self._metrics.count("broker_refills")
-                event(_LOG, logging.WARNING, "broker_forgot", frames_sent_again=count)
+    async def _subscribe(self, connection: Connection) -> None:
         try:
             await connection.subscribe([(self._topics.order_signed, 1), (self._topics.beacon_signed, 1)])
         except Exception as error:
             raise BrokerError(f"cannot subscribe: {error}") from error
 
-    async def _run_watch(self, connection: Connection) -> None:
-        """Raise BrokerError when the connection is lost, refused a message, or is silent for too long."""
-        assert self._refusal is not None
-        while True:
-            await asyncio.wait((connection.lost, self._refusal), timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-            if self._refusal.done():
-                self._refusal.result()
-            connection.check()
-            if connection.oldest_wait_s() > self._puback_limit_s:
-                raise BrokerError(f"no PUBACK for {self._puback_limit_s:.0f} s")
+    async def _refill(self) -> None:
+        """Send again what a broker that lost our session had confirmed; when the disk cannot note it now, later."""
+        if not self._is_forgotten:
+            return
+        try:
+            count = await self._lanes.refill(int((self._wall_s() - _REFILL_S) * 1000))
+        except OutboxError as error:
+            event(_LOG, logging.WARNING, "refill_waits_for_disk", reason=type(error).__name__)
+            return
+        self._is_forgotten = False
+        if count:
+            self._metrics.count("broker_refills")
+            event(_LOG, logging.WARNING, "broker_forgot", frames_sent_again=count)
 
-    async def _say_goodbye(self, connection: Connection) -> None:
+    async def _say_goodbye(self, sender: Sender) -> None:
         """Publish health "stopped": the last will is not sent after a graceful end."""
         try:
             async with asyncio.timeout(0.5):
                 message = health_message(self._topics, self._gateway, "stopped", int(self._wall_s() * 1000))
-                await self._send_all(connection, [message])
+                await sender.send_all([message])
         except (BrokerError, TimeoutError):
             pass  # the last will says it then
-
-    # Lanes.
-
-    async def _run_lanes(self, connection: Connection) -> None:
-        outbox = self._store.outbox
-        border_id = await self._store.read(outbox.newest_id)
-        live_id, backfill_id = border_id, 0
-        page: list[StoredFrame] = []
-        is_backfill_dry = False
-        next_backfill_s = _loop_s()
-        self._live_ready.set()
-        while True:
-            self._ready.clear()
-            if self._is_rewound:
-                self._is_rewound = False
-                border_id, backfill_id, page, is_backfill_dry = live_id, 0, [], False
-            if self._live_ready.is_set():
-                self._live_ready.clear()
-                while live := await self._store.read(outbox.next_live, live_id, _PAGE_ROWS):
-                    for row in live:
-                        await self._send_row(connection, row, "live")
-                    live_id = live[-1].id
-            if self._backfill_ready.is_set():
-                self._backfill_ready.clear()
-                is_backfill_dry = False
-            if not page and not is_backfill_dry:
-                page = await self._store.read(outbox.next_backfill, border_id, backfill_id, _PAGE_ROWS)
-                page.reverse()
-                is_backfill_dry = not page
-            now_s = _loop_s()
-            next_backfill_s = max(next_backfill_s, now_s - 0.05)
-            while page and next_backfill_s <= now_s and not self._live_ready.is_set():
-                row = page.pop()
-                await self._send_row(connection, row, "backfill")
-                backfill_id = row.id
-                next_backfill_s += 1 / self._drain_per_s
-            if self._live_ready.is_set():
-                continue
-            if page:
-                # Not under 10 ms: at 1,000 frames a second ten go at once instead of one per wake-up.
-                await _wait(self._ready, max(0.01, next_backfill_s - now_s))
-            elif is_backfill_dry and not await _wait(self._ready, _POLL_S):
-                self._live_ready.set()
-                self._backfill_ready.set()
-
-    async def _send_row(self, connection: Connection, stored: StoredFrame, lane: str) -> None:
-        row = _Row(stored, lane)
-        messages = await self._messages_of(stored, lane)
-        row.waiting = len(messages)
-
-        for message in messages:
-            await connection.wait_room()
-            sent_s = time.monotonic()
-
-            def acknowledged(code: int, topic: str = message.topic, sent_s: float = sent_s) -> None:
-                if self._is_taken(code, topic, sent_s):
-                    row.waiting -= 1
-                    if row.waiting == 0:
-                        self._row_done(row)
-
-            connection.publish_soon(message, acknowledged)
-
-    def _is_taken(self, code: int, topic: str, sent_s: float) -> bool:
-        if is_refusal(code):
-            self._metrics.count("publish_refused")
-            if self._refusal is not None and not self._refusal.done():
-                self._refusal.set_exception(BrokerError(f"broker refused {topic}: reason code 0x{code:02x}"))
-            return False
-        self._metrics.count("messages_published")
-        self._metrics.observe("publish_s", time.monotonic() - sent_s)
-        return True
-
-    def _row_done(self, row: _Row) -> None:
-        self._done.append(row.id)
-        self._metrics.count("rows_published", lane=row.lane)
-        if row.lane == "live":
-            self._metrics.observe("live_s", max(0.0, self._wall_s() - row.received_at_ms / 1000))
-
-    async def _messages_of(self, stored: StoredFrame, lane: str) -> list[Outgoing]:
-        """Return all messages of a row. Signed octets that cannot be read go out all the same."""
-        is_late = stored.late or (lane == "backfill" and self._wall_s() * 1000 - stored.received_at_ms > self._late_ms)
-        node = stored.node
-        about = (
-            ("epoch", str(stored.epoch)),
-            ("n", str(stored.n)),
-            ("received_at", documents.iso(stored.received_at_ms) or ""),
-            ("late", "true" if is_late else "false"),
-            ("gateway", self._gateway),
-        )
-        messages = [Outgoing(self._topics.frame(node), stored.data, content_type=_FRAME_TYPE, properties=about)]
-        try:
-            records = documents.records_of(stored)
-        except ProtocolError as error:
-            self._metrics.count("unreadable_rows")
-            event(_LOG, logging.ERROR, "row_unreadable", row=stored.id, node=hex8(node), reason=error.reason)
-            return messages
-        for record in records:
-            document = documents.record_document(record, stored, self._gateway, late=is_late)
-            messages.append(json_message(self._topics.record(node, record.fixture), document))
-            if record.profile_id == kinds.ORDER_STATE:
-                messages += await self._order_messages(record, stored)
-            elif record.profile_id == kinds.GAP:
-                reason = kinds.GAP_REASONS.get(record.value("reason") or 0, "other")
-                self._metrics.count("records_declared_lost", max(0, record.value("lost") or 0), reason=reason)
-        if lane == "live" and records:
-            status = self._node_status.message(stored, records[-1])
-            messages += [status] if status is not None else []
-        return messages
-
-    async def _order_messages(self, record: documents.Record, stored: StoredFrame) -> list[Outgoing]:
-        """Return the state of an order that another gateway carried; that of our own goes by `_run_events`."""
-        order_id, state = record.value("order_id"), record.value("state")
-        if order_id is None or state is None:
-            return []
-        if await self._orders.note(record, stored.received_at_ms) or not self._foreign.is_news(order_id, record):
-            return []
-        evidence = documents.order_evidence(record)
-        document = documents.order_state_document(order_id, record.node, state, stored.received_at_ms, self._gateway, evidence)
-        return [json_message(self._topics.order_state(order_id), document, retain=True, expiry_s=_ORDER_EXPIRY_S)]
-
-    async def _run_marks(self) -> None:
-        while True:
-            await asyncio.sleep(_MARK_EVERY_S)
-            await self._flush_marks()
-
-    async def _flush_marks(self, limit_s: float = 30.0, lazy: bool = True) -> None:
-        """Write down which rows the broker confirmed; while the disk is full they wait here.
-
-        `lazy`: with the next commit. A commit of their own would hold frames up for a window, acknowledgements with them.
-        """
-        ids, self._done = self._done, []
-        if not ids:
-            return
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._store.write(self._store.outbox.mark_published, ids, int(self._wall_s() * 1000), lazy=lazy)
-        except (OutboxError, TimeoutError):
-            self._done = ids + self._done
-        except asyncio.CancelledError:
-            self._done = ids + self._done  # marking twice does no harm, sending twice costs the city a duplicate
-            raise
-
-    # Everything else.
-
-    async def _send_all(self, connection: Connection, messages: Sequence[Outgoing]) -> None:
-        """Send and wait for every PUBACK. Raises BrokerError."""
-        waiting = len(messages)
-        all_taken = asyncio.Event()
-
-        for message in messages:
-            await connection.wait_room()
-            sent_s = time.monotonic()
-
-            def acknowledged(code: int, topic: str = message.topic, sent_s: float = sent_s) -> None:
-                nonlocal waiting
-                if self._is_taken(code, topic, sent_s):
-                    waiting -= 1
-                    if waiting == 0:
-                        all_taken.set()
-
-            connection.publish_soon(message, acknowledged)
-        if messages:
-            await connection.until_lost_or(all_taken.wait())
 
     async def _run_incoming(self, connection: Connection) -> None:
         while True:
@@ -437,38 +243,45 @@ class Publisher:
                 event(_LOG, logging.WARNING, "order_waits_for_disk", reason=type(error).__name__)
                 await asyncio.sleep(_POLL_S)
 
-    async def _run_hints(self, connection: Connection) -> None:
+    async def _run_hints(self, sender: Sender) -> None:
         while True:
             await self._hints.ready.wait()
             while (message := self._hints.take()) is not None:
-                await self._send_all(connection, [message])
+                await sender.send_all([message])
 
-    async def _run_events(self, connection: Connection) -> None:
+    async def _run_events(self, sender: Sender) -> None:
         """Publish order states and losses from the outbox, each marked after its PUBACK."""
-        outbox = self._store.outbox
         while True:
             self._orders.events_changed.clear()
-            while events := await self._store.read(outbox.pending_order_events, _PAGE_ROWS):
-                await self._send_all(connection, [self._event_message(item) for item in events])
-                await self._store.write(outbox.order_events_published, [item.id for item in events])
-            while losses := await self._store.read(outbox.pending_losses, _PAGE_ROWS):
-                sent = [documents.loss_document(loss, self._gateway) for loss in losses]
-                await self._send_all(connection, [json_message(self._topics.loss, item) for item in sent])
-                await self._store.write(outbox.losses_published, [loss.id for loss in losses])
-            await _wait(self._orders.events_changed, _POLL_S)
+            try:
+                await self._refill()
+                await self._send_events(sender)
+            except OutboxError as error:
+                event(_LOG, logging.WARNING, "events_wait_for_disk", reason=type(error).__name__)
+            await wait(self._orders.events_changed, _POLL_S)
 
-    def _event_message(self, item: Any) -> Outgoing:
+    async def _send_events(self, sender: Sender) -> None:
+        outbox = self._store.outbox
+        while events := await self._store.read(outbox.pending_order_events, _PAGE_ROWS):
+            await sender.send_all([self._event_message(item) for item in events])
+            await self._store.write(outbox.order_events_published, [item.id for item in events])
+        while losses := await self._store.read(outbox.pending_losses, _PAGE_ROWS):
+            sent = [documents.loss_document(loss, self._gateway) for loss in losses]
+            await sender.send_all([json_message(self._topics.loss, item) for item in sent])
+            await self._store.write(outbox.losses_published, [loss.id for loss in losses])
+
+    def _event_message(self, item: OrderEvent) -> Outgoing:
         document = documents.order_state_document(
             item.order_id, item.node, item.state, item.at_ms, self._gateway, documents.parse_evidence(item.evidence)
         )
-        return json_message(self._topics.order_state(item.order_id), document, retain=True, expiry_s=_ORDER_EXPIRY_S)
+        return json_message(self._topics.order_state(item.order_id), document, retain=True, expiry_s=ORDER_EXPIRY_S)
 
-    async def _run_health(self, connection: Connection) -> None:
+    async def _run_health(self, sender: Sender) -> None:
         while True:
             at_ms = int(self._wall_s() * 1000)
             numbers = health_numbers(self._counts, at_ms, self._orders.open_count, len(self._downlinks.nodes()))
             message = health_message(self._topics, self._gateway, "online", at_ms, numbers)
-            await self._send_all(connection, [message])
+            await sender.send_all([message])
             await asyncio.sleep(_HEALTH_EVERY_S)
 
     async def _run_numbers(self) -> None:
@@ -496,31 +309,6 @@ class Publisher:
         gauge("in_flight", 0 if self._connection is None else self._connection.in_flight)
 
 
-def health_numbers(counts: OutboxCounts | None, at_ms: int, open_orders: int, nodes_heard: int) -> dict[str, Any]:
-    """Return what the health document says besides its state."""
-    numbers: dict[str, Any] = {"version": _version(), "open_orders": open_orders, "nodes_heard": nodes_heard}
-    if counts is not None:
-        oldest_ms = counts.oldest_unpublished_at_ms
-        numbers["outbox"] = {
-            "frames": counts.frames,
-            "unpublished": counts.unpublished,
-            "oldest_age_s": None if oldest_ms is None else max(0, (at_ms - oldest_ms) // 1000),
-            "bytes": counts.bytes_used,
-            "limit_bytes": counts.bytes_limit,
-            "full_in_h": counts.full_in_h,
-        }
-        numbers["rejects"] = counts.rejects
-        numbers["losses"] = counts.losses
-    return numbers
-
-
-def _version() -> str:
-    try:
-        return version("lamppost")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 @asynccontextmanager
 async def _first_failure_only() -> AsyncIterator[None]:
     """Turn a TaskGroup's group of failures into its first BrokerError or OutboxError; others pass as they are."""
@@ -531,16 +319,6 @@ async def _first_failure_only() -> AsyncIterator[None]:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from None
-
-
-async def _wait(ready: asyncio.Event, pause_s: float) -> bool:
-    """Wait for the event, at most `pause_s`; tell whether it came."""
-    try:
-        async with asyncio.timeout(pause_s):
-            await ready.wait()
-    except TimeoutError:
-        return False
-    return True
 
 
 def _loop_s() -> float:

@@ -7,11 +7,12 @@ the outbox and stay there until the broker confirmed them.
 import asyncio
 import time
 from collections import deque
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from lamppost_gateway import documents
 from lamppost_gateway.broker import Outgoing, json_message
-from lamppost_gateway.outbox_rows import StoredFrame
+from lamppost_gateway.outbox_rows import OutboxCounts, StoredFrame
 from lamppost_gateway.topics import Topics
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _HELLO_EVERY_S = 2.0
 _HELLOS_KEPT = 1000
 _HELLO_LIFE_S = 20.0  # a node takes no answer to a nonce older than 60 s
 _STATUS_EVERY_S = 30.0
+ORDER_EXPIRY_S = 30 * 86400  # a broker that speaks MQTT 5 forgets old orders by itself
 _STATUS_EXPIRY_S = 7 * 86400  # a status older than this says nothing any more
 
 
@@ -131,3 +133,28 @@ def health_message(topics: Topics, gateway: str, state: str, at_ms: int | None, 
         document["at"] = documents.iso(at_ms)
     document.update(numbers or {})
     return json_message(topics.health, document, retain=True)
+
+
+def health_numbers(counts: OutboxCounts | None, at_ms: int, open_orders: int, nodes_heard: int) -> dict[str, Any]:
+    """Return what the health document says besides its state."""
+    numbers: dict[str, Any] = {"version": _version(), "open_orders": open_orders, "nodes_heard": nodes_heard}
+    if counts is not None:
+        oldest_ms = counts.oldest_unpublished_at_ms
+        numbers["outbox"] = {
+            "frames": counts.frames,
+            "unpublished": counts.unpublished,
+            "oldest_age_s": None if oldest_ms is None else max(0, (at_ms - oldest_ms) // 1000),
+            "bytes": counts.bytes_used,
+            "limit_bytes": counts.bytes_limit,
+            "full_in_h": counts.full_in_h,
+        }
+        numbers["rejects"] = counts.rejects
+        numbers["losses"] = counts.losses
+    return numbers
+
+
+def _version() -> str:
+    try:
+        return version("lamppost")
+    except PackageNotFoundError:
+        return "unknown"

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lamppost_gateway import documents
 from lamppost_gateway.outbox_rows import Loss, StoredFrame
-from lamppost_gateway.publisher import health_numbers
-from lamppost_gateway.publisher_feeds import health_message
+from lamppost_gateway.publisher_feeds import health_message, health_numbers
 from lamppost_gateway.topics import Topics, hex8, parse_hex8
 from lamppost_protocol import hello, kinds, profiles
 from lamppost_protocol.errors import RemoteError
