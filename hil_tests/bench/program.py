@@ -61,6 +61,8 @@ class Program:
 
     def said(self) -> str:
         """What it printed since its last start."""
+        if not self.starts:
+            return ""
         with self.log_path.open("rb") as log:
             log.seek(self._log_start_bytes)
             return log.read().decode(errors="replace")

@@ -94,9 +94,7 @@ class StreetGateway:
         """What `lamppost-gateway rejects --json` lists."""
         done = self.command("rejects", "--json")
         assert done.returncode == 0, done.stderr
-        document = json.loads(done.stdout)
-        found: list[dict[str, Any]] = document["rejects"] if isinstance(document, dict) else document
-        return found
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     def metrics_text(self) -> str:
         """The metrics page."""

@@ -156,6 +156,15 @@ class Town:
         """Let the street live on, to a random instant: the only wait that is for no event."""
         self._is_over.wait(seconds)
 
+    def obey(self, node: int, frame: bytes, is_so: Any, what: Any) -> None:
+        """Say a frame to a node until `is_so()`: its line has no flow control, so what it cannot take is lost, and gateways repeat."""
+
+        def is_done() -> bool:
+            self.nodes[node].say(frame)
+            return bool(is_so())
+
+        wait_for(is_done, what, every_s=2.0)
+
     def lamp(self, node: int) -> dict[str, Any]:
         """The true state of a node's lamp."""
         state: dict[str, Any] = self.ask_bench(op="state", node=hex8(node))["nodes"][hex8(node)]["lamp"]
@@ -172,7 +181,7 @@ class Town:
         try:
             return wait_for(is_so, what, deadline_s)
         except TimeoutError as error:
-            said = {hex8(node): [*street_node.logs()[-5:], street_node.program.said()[-500:]] for node, street_node in self.nodes.items()}
+            said = {hex8(node): [*street_node.logs()[-8:], street_node.program.said()[-500:]] for node, street_node in self.nodes.items()}
             raise TimeoutError(f"{error}; seed {self.seed}; nodes said {said}") from None
 
     def wait_stored(self, node: int, gateway: str = "g1", more_than: int = 0, deadline_s: float = DEADLINE_S) -> dict[int, int]:
