@@ -1,6 +1,7 @@
 """Records leave the node until they are acknowledged: order, times, resends, ranges asked for again."""
 
 import asyncio
+import itertools
 
 import pytest
 from fake_buses import run_virtual
@@ -48,7 +49,7 @@ def test_unanswered_frames_come_again_ever_more_rarely_and_newly_signed() -> Non
         core.set_clock()
         core.node.emit(LAMP, 0, [1])
         await run_for(core, 600)
-        gaps = [later - earlier for earlier, later in zip(core.line.at_ms, core.line.at_ms[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(core.line.at_ms)]
         assert 8 <= len(gaps) <= 25
         assert gaps[0] < 4000
         assert 50_000 <= gaps[-1] <= 100_000
