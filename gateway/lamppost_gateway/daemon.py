@@ -110,8 +110,8 @@ class Gateway:
         orders = Orders(config, store, downlinks, registry, metrics)
         publisher = Publisher(config, store, registry, metrics, orders, downlinks)
         receiver.on_committed += [orders.frames_committed, publisher.frames_committed]
-        receiver.on_hello += [orders.hello_heard, publisher.hello_heard]
-        receiver.on_log.append(publisher.node_log)
+        receiver.unsigned.on_hello += [orders.hello_heard, publisher.hello_heard]
+        receiver.unsigned.on_log.append(publisher.node_log)
         receiver.on_reject.append(publisher.rejected)
         snapshot = Snapshot(config, program_version(), store, registry, downlinks, publisher)
         status = StatusServer(config.status.socket, {**snapshot.answers(), "resync": publisher.resync})

@@ -12,32 +12,31 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lamppost_protocol import frames as protocol_frames
-from lamppost_protocol import hello as protocol_hello
 from lamppost_protocol import slip
 from lamppost_protocol.arq import BITMAP_BITS, ReceiveWindow
 from lamppost_protocol.errors import RemoteError
-from lamppost_protocol.limits import MAX_LOG_BYTES
 from lamppost_protocol.replay import ReplayWindow
 
 from lamppost_gateway.backoff import Backoff
 from lamppost_gateway.downlinks import Downlinks
 from lamppost_gateway.errors import OutboxError
 from lamppost_gateway.links.base import Link
-from lamppost_gateway.log import Trouble, event, peer, room
-from lamppost_gateway.outbox_rows import NewFrame, NodeState
+from lamppost_gateway.log import Trouble, event, room
+from lamppost_gateway.outbox_rows import NewFrame
 from lamppost_gateway.registry import Registry
 from lamppost_gateway.rejects import RejectSample
 from lamppost_gateway.store import Metrics, Store
+from lamppost_gateway.unsigned import Unsigned
 from lamppost_gateway.verifier import Candidate, Rejection, VerifiedFrame, Verifier
+from lamppost_gateway.windows import Windows
 
 _QUEUE_HIGH = 4_096  # frames waiting; about 1 MB, and half a second of work when saturated
 _QUEUE_LOW = 1_024
 _BATCH = 512
 _MAX_AHEAD = 65_536  # records a frame may be ahead of the oldest one owed: bounds the bitmap one node can grow
-_HINTS_PER_S = 20  # hello and log lines of one link handed on per second
 
 _log = room("receiver")
 
@@ -49,27 +48,6 @@ class Heard(NamedTuple):
     data: bytes
     received_at_ms: int
     at_s: float
-
-
-class Windows:
-    """One node's two windows under one epoch, as committed."""
-
-    __slots__ = ("records", "replay")
-
-    def __init__(self, state: NodeState | None = None) -> None:
-        self.replay = ReplayWindow(state.tx_highest, state.tx_bitmap) if state else ReplayWindow()
-        self.records = ReceiveWindow(state.n_highest, state.n_bitmap) if state else ReceiveWindow()
-
-    def copy(self) -> Windows:
-        """A copy to try a batch on."""
-        other = Windows()
-        other.replay.highest, other.replay.bitmap = self.replay.highest, self.replay.bitmap
-        other.records.highest, other.records.bitmap = self.records.highest, self.records.bitmap
-        return other
-
-    def state(self, node: int, epoch: int) -> NodeState:
-        """The row that persists them."""
-        return NodeState(node, epoch, self.replay.highest, self.replay.bitmap, self.records.highest, self.records.bitmap)
 
 
 class Receiver:
@@ -97,12 +75,10 @@ class Receiver:
         self._is_paused = False
         self._windows: dict[tuple[int, int], Windows] = {}
         self._sample = RejectSample()
-        self._hints: dict[str, tuple[float, int]] = {}
+        self.unsigned = Unsigned(registry, downlinks, metrics)
         self._trouble = Trouble(_log, "store")
         self._must_store_all = False
         self.on_committed: list[Callable[[Sequence[VerifiedFrame]], None]] = []
-        self.on_hello: list[Callable[[str, Any], None]] = []
-        self.on_log: list[Callable[[str, str], None]] = []
         self.on_reject: list[Callable[[str, int | None, str, int, bytes], None]] = []
 
     async def load(self) -> None:
@@ -123,53 +99,16 @@ class Receiver:
             if len(self._queue) >= _QUEUE_HIGH:
                 self._pause()
             self._wake.set()
-        elif message_type in (slip.LOG, slip.HELLO):
-            if not self._may_hint(link.name):
-                return
-            if message_type == slip.LOG:
-                self._heard_log(link, body)
-            else:
-                self._heard_hello(link, body, received_at_ms)
         else:
-            self._reject(Rejection("bad_type"), link.name, received_at_ms, body)
+            try:
+                self.unsigned.heard(link, message_type, body, received_at_ms)
+            except Rejection as rejection:
+                self._reject(rejection, link.name, received_at_ms, body)
 
     def link_changed(self, link: Link) -> None:
         """A link came up or went down; one that comes up while the queue is full waits like the others."""
         if self._is_paused and link.is_up:
             link.pause()
-
-    def _may_hint(self, link: str) -> bool:
-        now_s = asyncio.get_running_loop().time()
-        since_s, count = self._hints.get(link, (now_s, 0))
-        if now_s - since_s >= 1.0:
-            since_s, count = now_s, 0
-        self._hints[link] = (since_s, count + 1)
-        return count < _HINTS_PER_S
-
-    def _heard_log(self, link: Link, body: bytes) -> None:
-        self._metrics.count("node_logs", link=link.name)
-        text = peer(body, MAX_LOG_BYTES)
-        event(_log, logging.DEBUG, "node_log", link=link.name, text=text)
-        for callback in self.on_log:
-            callback(link.name, text)
-
-    def _heard_hello(self, link: Link, body: bytes, received_at_ms: int) -> None:
-        try:
-            hello = protocol_hello.decode_hello(body)
-        except RemoteError as error:
-            self._reject(Rejection(error.reason), link.name, received_at_ms, body)
-            return
-        if hello.network != self._registry.network:
-            self._reject(Rejection("foreign_network", hello.node), link.name, received_at_ms, body)
-            return
-        self._metrics.count("hellos", link=link.name)
-        if self._registry.node(hello.node) is None:
-            self._reject(Rejection("unknown_node", hello.node), link.name, received_at_ms, body)
-            return
-        self._downlinks.heard_hello(hello.node, link.name, received_at_ms)
-        event(_log, logging.DEBUG, "hello", link=link.name, node=f"{hello.node:08x}", firmware=peer(hello.firmware))
-        for callback in self.on_hello:
-            callback(link.name, hello)
 
     async def run(self) -> None:
         """Work through what is heard, for ever."""
