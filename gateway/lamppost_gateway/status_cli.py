@@ -9,12 +9,9 @@ import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from lamppost_gateway import config as configuration
 from lamppost_gateway import status
@@ -22,6 +19,9 @@ from lamppost_gateway.documents import iso
 from lamppost_gateway.errors import ConfigError, OutboxError
 from lamppost_gateway.log import peer
 from lamppost_gateway.refused_words import describe, in_one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer()
 
@@ -70,6 +70,8 @@ def show_rejects(
         since_ms = 0 if since is None else since_to_ms(since, time.time())
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from None
+    from rich.console import Console  # here and below: the daemon shares this program and shall not carry 2 MB of tables
+
     console = Console()
     shown_id, is_told = 0, False
     while True:
@@ -170,6 +172,10 @@ def attention(document: dict[str, Any]) -> list[str]:
 
 
 def _show(document: dict[str, Any], wrong: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     console = Console()
     outbox, broker = document["outbox"], document["broker"]
     oldest_ms = outbox["oldest_unpublished_at_ms"]
@@ -209,7 +215,9 @@ def _show(document: dict[str, Any], wrong: list[str]) -> None:
         console.print(Text(f"attention: {peer(sentence, 200)}", "bold red"))
 
 
-def _show_rejects(console: Console, items: list[dict[str, Any]]) -> None:
+def _show_rejects(console: "Console", items: list[dict[str, Any]]) -> None:
+    from rich.text import Text
+
     if not items:
         console.print("nothing was refused")
         return
