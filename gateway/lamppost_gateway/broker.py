@@ -11,12 +11,10 @@ Known gap: the overridden methods and `_client` are aiomqtt 2.x internals; `test
 
 import asyncio
 import contextlib
-import json
 import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import aiomqtt
@@ -25,6 +23,7 @@ from paho.mqtt.properties import Properties
 
 from lamppost_gateway.config import BrokerConfig
 from lamppost_gateway.errors import ConfigError, GatewayError
+from lamppost_gateway.mqtt_messages import Incoming, Outgoing, PublishProperties
 
 Protocol = Literal["5", "3.1.1"]
 _SUCCESS_BELOW = 0x80  # MQTT 5 section 2.4: reason codes from 0x80 up are failures
@@ -41,68 +40,6 @@ class BrokerError(GatewayError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """One message: `expiry_s` and `properties` reach only brokers that speak MQTT 5."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
-    content_type: str | None = None
-    expiry_s: int | None = None
-    properties: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """One message from the broker; it stays unacknowledged until `Connection.accept` is called with it."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    mid: int
-    retain: bool
-
-
-def json_message(topic: str, document: dict[str, Any], *, retain: bool = False, expiry_s: int | None = None) -> Outgoing:
-    """Return `document` as compact UTF-8 JSON for `topic`."""
-    payload = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-    return Outgoing(topic, payload, retain, "application/json", expiry_s)
-
-
-class _PublishProperties:
-    """The properties of one PUBLISH as octets. Ref: MQTT 5 section 3.3.2.3.
-
-    paho's own class, of which only `pack` is used when sending, checks every name against tables: a quarter of the
-    gateway's processor time per frame, measured.
-    """
-
-    def __init__(self, message: Outgoing) -> None:
-        parts = []
-        if message.content_type is not None:
-            parts.append(b"\x01%c\x03%b" % (message.content_type == "application/json", _utf8(message.content_type)))
-        if message.expiry_s is not None:
-            parts.append(b"\x02" + message.expiry_s.to_bytes(4, "big"))
-        for name, value in message.properties:
-            parts.append(b"\x26" + _utf8(name) + _utf8(value))
-        self._octets = b"".join(parts)
-
-    def pack(self) -> bytes:
-        """Return the length as a variable byte integer, and the properties."""
-        length = len(self._octets)
-        head = bytearray()
-        while length > 127:
-            head.append(length & 127 | 128)
-            length >>= 7
-        head.append(length)
-        return bytes(head) + self._octets
-
-
-def _utf8(text: str) -> bytes:
-    octets = text.encode()
-    return len(octets).to_bytes(2, "big") + octets
 
 
 class Connection(aiomqtt.Client):
@@ -200,8 +137,8 @@ class Connection(aiomqtt.Client):
         if message.qos:
             self._client.ack(message.mid, message.qos)
 
-    def _publish_properties(self, message: Outgoing) -> "_PublishProperties | None":
-        return _PublishProperties(message) if self.protocol == "5" else None
+    def _publish_properties(self, message: Outgoing) -> PublishProperties | None:
+        return PublishProperties(message) if self.protocol == "5" else None
 
     # What follows overrides aiomqtt's callbacks; paho calls them inside the loop's thread once connected.
 

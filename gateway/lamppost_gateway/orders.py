@@ -20,11 +20,11 @@ from lamppost_protocol import cose, orders
 from lamppost_protocol.errors import RemoteError
 from lamppost_protocol.es256_host import HostVerifier
 
-from lamppost_gateway.backoff import Backoff
 from lamppost_gateway.documents import Record, order_evidence, order_states_of
 from lamppost_gateway.downlink_gate import Gate, NotOursError, SignedOrder, refused_octets
 from lamppost_gateway.errors import OutboxError
 from lamppost_gateway.log import event, room
+from lamppost_gateway.order_queue import OpenOrder, OrderQueue
 from lamppost_gateway.outbox_rows import QueuedOrder
 from lamppost_gateway.topics import hex8
 
@@ -41,32 +41,14 @@ if TYPE_CHECKING:
 _LOG = room("orders")
 
 _RESEND_FIRST_S = 4.0  # an answer takes a signature (0.2 s) and a turn of the node's uplink
-_RESEND_CAP_S = 300.0
 _ABSENT_RETRY_S = 30.0  # a node that is not there: it is tried at once when it is heard, this is the safety net
 _HEAD_ATTEMPTS = 3  # unanswered that often, an order no longer holds back the node's next ones
 _UNANSWERED_GRACE_S = 600  # the node's own last word may come this long after the order's end
 _FORGET_S = 7 * 86400  # an accepted order whose end was never told is closed this long after its end
 _STALE_S = 7 * 86400  # older than this, an expired order from the broker is a replay and gets no state
-_HOLD_S = 8.0  # a node that asks for the time gets this long to hear it before it gets orders it would refuse
-_HOLD_MOST_S = 60.0
 _MAX_OPEN = 10_000
 _MAX_OPEN_PER_NODE = 64
 _LEDGER_PER_S = 10  # refused broker documents kept per second; the rest is only counted
-
-
-class _Open:
-    """An order that has not reached its end."""
-
-    def __init__(self, queued: QueuedOrder, resend_first_s: float) -> None:
-        self.queued = queued
-        self.state = queued.state
-        self.attempts = queued.attempts
-        self.due_s = 0.0
-        self.backoff = Backoff(resend_first_s, _RESEND_CAP_S)
-
-    @property
-    def is_unanswered(self) -> bool:
-        return self.state in (orders.QUEUED, orders.SENT)
 
 
 class Orders:
@@ -89,16 +71,13 @@ class Orders:
         self._downlinks = downlinks
         self._metrics = metrics
         self._wall_s = wall_s
-        self._resend_first_s = resend_first_s
         verifier = HostVerifier(config.gateway.authority_public_key)
         self._gate = Gate(config.gateway.network, verifier, config.gateway.authority_id, registry)
-        self._open: dict[int, _Open] = {}
-        self._by_node: dict[int, dict[int, _Open]] = {}
+        self._queue = OrderQueue(resend_first_s)
         self._loaded = asyncio.Event()
         self._wake = asyncio.Event()
         self._answers: asyncio.Queue[tuple[Record, int]] = asyncio.Queue()
         self._beacon_tx: dict[int | None, int] = {}
-        self._hold: dict[int, tuple[float, float]] = {}
         self._ledger_second = (0, 0)
         self._writes: set[asyncio.Task[None]] = set()
         self.events_changed = asyncio.Event()
@@ -116,18 +95,14 @@ class Orders:
 
     def hello_heard(self, link: str, hello: "Hello") -> None:
         """Take note of a hello: a hint that the node is there, and whether it waits for the time."""
-        now_s = _loop_s()
         if hello.nonce is None:
-            self._hold.pop(hello.node, None)
-        elif hello.node in self._by_node:
-            since_s, until_s = self._hold.get(hello.node, (now_s, now_s))
-            if now_s - until_s > _HOLD_MOST_S:
-                since_s = now_s  # long ago: the node has started anew
-            self._hold[hello.node] = (since_s, min(now_s + _HOLD_S, since_s + _HOLD_MOST_S))
+            self._queue.has_time(hello.node)
+        else:
+            self._queue.asks_for_time(hello.node, _loop_s())
         self._node_heard(hello.node)
 
     def _node_heard(self, node: int) -> None:
-        for known in self._by_node.get(node, {}).values():
+        for known in self._queue.of_node(node):
             if known.state == orders.QUEUED:
                 known.due_s = 0.0
                 self._wake.set()
@@ -142,7 +117,7 @@ class Orders:
         await self._loaded.wait()
         try:
             node, message, _, _ = self._gate.peek_order(payload)
-            if message.tx in self._open or await self._store.read(self._store.outbox.get_order, message.tx) is not None:
+            if self._queue.get(message.tx) is not None or await self._store.read(self._store.outbox.get_order, message.tx) is not None:
                 self._metrics.count("orders_received", result="repeated")
                 return
             signed = self._gate.open_order(payload)
@@ -153,7 +128,7 @@ class Orders:
             self._metrics.count("orders_received", result="refused")
             self._refuse(error.reason, payload)
             return
-        is_crowded = len(self._open) >= _MAX_OPEN or len(self._by_node.get(node, {})) >= _MAX_OPEN_PER_NODE
+        is_crowded = len(self._queue) >= _MAX_OPEN or len(self._queue.of_node(node)) >= _MAX_OPEN_PER_NODE
         if is_crowded:
             self._metrics.count("orders_received", result="queue_full")
             event(_LOG, logging.WARNING, "order_queue_full", node=hex8(node), order=signed.order.order_id)
@@ -181,23 +156,9 @@ class Orders:
             event(_LOG, logging.INFO, "order_queued", node=hex8(signed.node), order=order.order_id)
             self._metrics.count("orders_received", result="queued")
             self._metrics.count("order_states", state="queued")
-            self._add(queued)
+            self._queue.add(queued)
             self.events_changed.set()
             self._wake.set()
-
-    def _add(self, queued: QueuedOrder) -> None:
-        known = _Open(queued, self._resend_first_s)
-        self._open[queued.order_id] = known
-        self._by_node.setdefault(queued.node, {})[queued.order_id] = known
-
-    def _remove(self, known: _Open) -> None:
-        order_id, node = known.queued.order_id, known.queued.node
-        self._open.pop(order_id, None)
-        siblings = self._by_node.get(node, {})
-        siblings.pop(order_id, None)
-        if not siblings:
-            self._by_node.pop(node, None)
-            self._hold.pop(node, None)
 
     async def take_beacon(self, payload: bytes) -> None:
         """Verify one document of beacon/signed and pass the beacon on at once; one seen before is not sent again."""
@@ -218,8 +179,7 @@ class Orders:
             is_sent = self._downlinks.broadcast(signed.frame) > 0
         else:
             is_sent = self._downlinks.send(signed.node, signed.frame)
-            if signed.node in self._hold:  # what it asked for is on its way: one second for its verification
-                self._hold[signed.node] = (self._hold[signed.node][0], _loop_s() + 1.0)
+            if self._queue.beacon_sent(signed.node, _loop_s()):
                 self._wake.set()
         self._metrics.count("beacons", result="sent" if is_sent else "no_link")
 
@@ -258,7 +218,7 @@ class Orders:
     async def run(self) -> None:
         """Send what is due, take answers, close what expired; until cancelled."""
         for queued in await self._store.read(self._store.outbox.open_orders):
-            self._add(queued)
+            self._queue.add(queued)
         self._loaded.set()
         self.events_changed.set()
         while True:
@@ -282,13 +242,11 @@ class Orders:
         now_s = _loop_s()
         next_s = now_s + 5.0
         blocked: set[int] = set()
-        for order_id in sorted(self._open):
-            known = self._open.get(order_id)
-            if known is None or not known.is_unanswered:
+        for known in self._queue:
+            if not known.is_unanswered:
                 continue
             node = known.queued.node
-            since_s, hold_until_s = self._hold.get(node, (0.0, 0.0))
-            due_s = max(known.due_s, hold_until_s) if now_s - since_s < _HOLD_MOST_S else known.due_s
+            due_s = self._queue.due_s(known, now_s)
             if node not in blocked and due_s <= now_s:
                 await self._send(known)
                 due_s = known.due_s
@@ -297,7 +255,7 @@ class Orders:
             next_s = min(next_s, max(due_s, now_s))
         return max(0.05, next_s - now_s)
 
-    async def _send(self, known: _Open) -> None:
+    async def _send(self, known: OpenOrder) -> None:
         queued = known.queued
         if not self._gate.is_served(queued.node) or not self._downlinks.send(queued.node, queued.frame):
             known.due_s = _loop_s() + _ABSENT_RETRY_S
@@ -336,11 +294,11 @@ class Orders:
         queued = await self._store.read(self._store.outbox.get_order, order_id)
         if queued is None or queued.node != record.node:
             return False
-        known = self._open.get(order_id)
+        known = self._queue.get(order_id)
         if known is not None:
             known.state = max(known.state, state)
             if state >= orders.VERIFIED:
-                self._remove(known)
+                self._queue.remove(known)
         if state <= queued.state and queued.state != orders.EXPIRED:
             return True
         if await self._set_state(order_id, state, at_ms, order_evidence(record), overrule=True):
@@ -351,7 +309,7 @@ class Orders:
     async def _expire(self) -> None:
         """Close orders past their end: at once when never sent, after a grace when the node did not answer."""
         now_s = self._wall_s()
-        for order_id, known in list(self._open.items()):
+        for known in self._queue:
             late_s = now_s - known.queued.not_after
             if known.state == orders.QUEUED:
                 is_over = late_s >= 0
@@ -362,13 +320,13 @@ class Orders:
             if not is_over:
                 continue
             evidence = {"by": "gateway", "attempts": known.attempts, "answered": not known.is_unanswered}
-            await self._set_state(order_id, orders.EXPIRED, int(now_s * 1000), evidence)
-            self._remove(known)
+            await self._set_state(known.queued.order_id, orders.EXPIRED, int(now_s * 1000), evidence)
+            self._queue.remove(known)
 
     @property
     def open_count(self) -> int:
         """Orders that have not reached their end."""
-        return len(self._open)
+        return len(self._queue)
 
 
 def _resend_range(queued: QueuedOrder) -> tuple[int, int]:

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lamppost_gateway import documents
 from lamppost_gateway.backoff import Backoff
-from lamppost_gateway.broker import BrokerError, Connection, Connector, Incoming, Outgoing, json_message
+from lamppost_gateway.broker import BrokerError, Connection, Connector
 from lamppost_gateway.errors import OutboxError
 from lamppost_gateway.log import Trouble, event, room
+from lamppost_gateway.mqtt_messages import Incoming, Outgoing, json_message
 from lamppost_gateway.outbox_rows import OrderEvent, OutboxCounts
 from lamppost_gateway.publisher_feeds import ORDER_EXPIRY_S, Hints, health_message, health_numbers
 from lamppost_gateway.publisher_lanes import Lanes, wait
@@ -50,6 +51,7 @@ _PAGE_ROWS = 500
 _PUBACK_LIMIT_S = 20.0  # a broker that is silent for that long on a message is taken for dead
 _STEADY_S = 30.0  # a connection that held this long starts the waiting times anew
 _HEALTH_EVERY_S = 30.0
+_DISK_RETRY_S = 1.0
 _POLL_S = 5.0  # safety net for wake-ups
 _REFILL_S = 2100
 
@@ -241,7 +243,7 @@ class Publisher:
                 return
             except OutboxError as error:
                 event(_LOG, logging.WARNING, "order_waits_for_disk", reason=type(error).__name__)
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(_DISK_RETRY_S)
 
     async def _run_hints(self, sender: Sender) -> None:
         while True:

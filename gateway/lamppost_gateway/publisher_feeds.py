@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from lamppost_gateway import documents
-from lamppost_gateway.broker import Outgoing, json_message
+from lamppost_gateway.mqtt_messages import Outgoing, json_message
 from lamppost_gateway.outbox_rows import OutboxCounts, StoredFrame
 from lamppost_gateway.topics import Topics
 

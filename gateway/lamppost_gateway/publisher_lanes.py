@@ -13,9 +13,9 @@ from lamppost_protocol import kinds
 from lamppost_protocol.errors import ProtocolError
 
 from lamppost_gateway import documents
-from lamppost_gateway.broker import Outgoing, json_message
 from lamppost_gateway.errors import OutboxError
 from lamppost_gateway.log import event, room
+from lamppost_gateway.mqtt_messages import Outgoing, json_message
 from lamppost_gateway.outbox_rows import StoredFrame
 from lamppost_gateway.publisher_feeds import ORDER_EXPIRY_S, ForeignStates, NodeStatus
 from lamppost_gateway.publisher_sender import Sender

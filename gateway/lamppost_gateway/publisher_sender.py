@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from lamppost_gateway.broker import BrokerError, Connection, Outgoing, is_refusal
+from lamppost_gateway.broker import BrokerError, Connection, is_refusal
+from lamppost_gateway.mqtt_messages import Outgoing
 
 if TYPE_CHECKING:
     from lamppost_gateway.metrics import Metrics

@@ -18,6 +18,7 @@ import aiomqtt
 import pytest
 from lamppost_gateway import config
 from lamppost_gateway.downlinks import Downlinks
+from lamppost_gateway.errors import OutboxFull
 from lamppost_gateway.metrics import Metrics
 from lamppost_gateway.orders import Orders
 from lamppost_gateway.outbox import Outbox
@@ -169,6 +170,17 @@ class Authority:
         return {"node": None if node is None else hex8(node), "epoch": epoch, "unix": unix, "frame": frame.hex()}
 
 
+class FullableOutbox(Outbox):
+    """A real outbox on a disk that can be declared full."""
+
+    is_full = False
+
+    def transact(self, jobs: Any) -> Any:
+        if self.is_full:
+            raise OutboxFull("SQLITE_FULL: database or disk is full")
+        return super().transact(jobs)
+
+
 class Street:
     """Everything of one gateway but the links and the receiver."""
 
@@ -215,7 +227,7 @@ port = {port}
         self.metrics = Metrics()
         self.registry = Registry(NETWORK, self.config.gateway.registry, self.config.gateway.hop_keys, self.metrics)
         self.registry.load()
-        self.store = Store(lambda: Outbox(self.config.outbox_path), 5, self.metrics)
+        self.store = Store(lambda: FullableOutbox(self.config.outbox_path), 5, self.metrics)
         await self.store.open()
         self.downlinks = Downlinks()
         self.downlinks.add_link(self.link)  # type: ignore[arg-type]

@@ -335,7 +335,7 @@ def test_hellos_cost_the_same_however_many_orders_wait(bench: Any, quiet_street:
             for _ in range(10_000):
                 street.orders.hello_heard("line", stranger)
             assert time.process_time() - since_s < 1.0
-            assert street.orders._hold == {}
+            assert street.orders._queue._hold == {}
             await taken(street, street.authority.order(0x22, 90))
             for number in range(10):
                 await taken(street, street.authority.order(0x11, 100 + number))

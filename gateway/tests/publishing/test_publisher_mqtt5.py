@@ -16,8 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from lamppost_gateway.broker import BrokerError, Connector, Outgoing
+from lamppost_gateway.broker import BrokerError, Connector
 from lamppost_gateway.config import BrokerConfig
+from lamppost_gateway.mqtt_messages import Outgoing, json_message
 
 LAMP = [1, 0, 0, 60, 60, 472, 2301, 210, 980, 12345, 1, 0]
 
@@ -267,8 +268,6 @@ def test_library_internals_we_lean_on() -> None:
 
 def test_refusals_reach_json_consumers_unharmed() -> None:
     """Compact JSON, UTF-8, no NaN: what every consumer can read."""
-    from lamppost_gateway.broker import json_message
-
     message = json_message("a", {"text": "é"}, retain=True, expiry_s=5)
     assert (message.payload, message.retain, message.expiry_s) == ('{"text":"é"}'.encode(), True, 5)
     with pytest.raises(ValueError, match="JSON"):
