@@ -21,7 +21,7 @@ from benchmarks.limits import drain as drain_limit
 from benchmarks.mqtt_broker import BenchBroker
 from benchmarks.process_figures import resident_mb
 from benchmarks.rows import Row, against_limit, at_least, at_most, told
-from benchmarks.street_load import StreetLoad
+from benchmarks.street_load import Lines, StreetLoad
 
 _WINDOW_S = 0.02  # the gateway's default commit window
 _THINGSBOARD_PERCENT = 60.0  # of a core at 500/s, without any cryptography; measured once, on another broker run
@@ -171,7 +171,7 @@ def fill(path: Path, rows: int, data: bytes) -> None:
     outbox.close()
 
 
-def _prepare(load: StreetLoad, folder: Path, prepared: Path | None) -> tuple[GatewayProcess, object]:
+def _prepare(load: StreetLoad, folder: Path, prepared: Path | None) -> tuple[GatewayProcess, Lines]:
     shutil.rmtree(folder, ignore_errors=True)
     lines = load.lay(folder)
     if prepared is not None:
@@ -184,19 +184,19 @@ def _resident(load: StreetLoad, folder: Path, prepared: Path | None) -> float:
     process, lines = _prepare(load, folder, prepared)
     try:
         process.start()
-        lines.pour()  # type: ignore[attr-defined]
+        lines.pour()
         time.sleep(2.0)  # the once-a-second and ten-second parts have had their first turn
         return resident_mb(process.pid)
     finally:
         process.close()
-        lines.close()  # type: ignore[attr-defined]
+        lines.close()
 
 
 def _start_s(folder: Path, prepared: Path | None) -> float:
     """One line, a fresh frame every 10 ms until one is acknowledged, in s since the process was started."""
     load = StreetLoad(1, 0)
     process, lines = _prepare(load, folder, prepared)
-    pty = lines.ptys[0]  # type: ignore[attr-defined]
+    pty = lines.ptys[0]
     try:
         frames = [load.extra_frame(0) for _ in range(500)]
         begin_s = time.monotonic()
@@ -214,7 +214,7 @@ def _start_s(folder: Path, prepared: Path | None) -> float:
         return taken_s
     finally:
         process.close()
-        lines.close()  # type: ignore[attr-defined]
+        lines.close()
 
 
 def _bare_start_s() -> float:

@@ -48,7 +48,7 @@ def run(who: str, load: StreetLoad, broker: BenchBroker, folder: Path, per_s: fl
             config = lines.city.write_config(lines.paths, broker.port, _MORE)
             process = GatewayProcess(config, folder / "log", PROGRAM if who == GATEWAY else _SAMPLED_PROGRAM)
             try:
-                process.start(**({"BENCH_STAGES": str(folder / "stages.json")} if who == SAMPLED else {}))
+                process.start(BENCH_STAGES=str(folder / "stages.json"))  # only the sampled one writes it
                 time.sleep(0.5)  # it meets the broker; that is no frame's cost
                 if who == SAMPLED:
                     process.signal(signal.SIGUSR1)

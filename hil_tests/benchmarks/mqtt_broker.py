@@ -1,5 +1,6 @@
 """The broker of a benchmark run: mosquitto with its default limits where it is installed, else the demo's amqtt."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -13,10 +14,11 @@ from benchmarks.process_figures import end, start_ready
 class BenchBroker:
     """One broker on a free loopback port. `name` and `mqtt` (5 or 3.1.1) tell which it is."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wanted: str = "") -> None:
+        """`wanted`: "amqtt" takes that even where mosquitto is installed."""
         self.port = _free_port()
         log = folder / "broker.log"
-        program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+        program = None if wanted == "amqtt" else shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if program is not None:
             settings = folder / "mosquitto.conf"
             settings.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")

@@ -33,11 +33,12 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", help="only figures whose name contains this: wire, node, path, paced, acknowledgement, written, memory, drain"
     )
+    parser.add_argument("--broker", choices=("mosquitto", "amqtt"), default="mosquitto", help="mosquitto where it is installed")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="lamppost-bench-"))
     begin_s = time.monotonic()
     try:
-        rows, broker = _measure(Effort(options.quick), folder, options.only)
+        rows, broker = _measure(Effort(options.quick), folder, options.only, options.broker)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, broker {broker}"
@@ -51,8 +52,8 @@ def main() -> None:
         print(f"\n{machine}; took {took_s:.0f} s; {'missed: ' + ', '.join(missed) if missed else 'every goal met'}")
 
 
-def _measure(effort: Effort, folder: Path, only: str) -> tuple[list[Row], str]:
-    broker = BenchBroker(folder)
+def _measure(effort: Effort, folder: Path, only: str, broker_name: str) -> tuple[list[Row], str]:
+    broker = BenchBroker(folder, broker_name)
     rows: list[Row] = []
 
     figures: dict[str, Figure] = {

@@ -21,10 +21,10 @@ class StreetLoad:
     def __init__(self, line_count: int, frame_count: int, seed: int = 1) -> None:
         self.nodes = [SenderNode(0x100 + i, seed) for i in range(line_count)]
         self.frame_count = frame_count
-        self._frames: list[list[bytes]] = [[] for _ in self.nodes]
+        self.frames: list[list[bytes]] = [[] for _ in self.nodes]
         for i in range(frame_count):
             node = self.nodes[i % line_count]
-            self._frames[i % line_count].append(slip.encode(slip.FRAME, node.frame(items=[[1, 0, 0, *_LAMP_VALUES]])))
+            self.frames[i % line_count].append(slip.encode(slip.FRAME, node.frame(items=[[1, 0, 0, *_LAMP_VALUES]])))
 
     def extra_frame(self, index: int) -> bytes:
         """One more frame of node `index`, signed now, as octets on the line."""
@@ -53,9 +53,9 @@ class Lines:
 
     def pour(self, limit_s: float = 120.0) -> None:
         """Send every frame as fast as the lines take them; return when all are acknowledged. Raises TimeoutError."""
-        waiting = {i: memoryview(b"".join(self.load._frames[i])) for i in range(len(self.ptys))}
+        waiting = {i: memoryview(b"".join(self.load.frames[i])) for i in range(len(self.ptys))}
         for i, pty in enumerate(self.ptys):
-            self._sent_at_s[i] = [0.0] * len(self.load._frames[i])
+            self._sent_at_s[i] = [0.0] * len(self.load.frames[i])
             self._poll.modify(pty.master, select.EPOLLIN | select.EPOLLOUT)
         end_s = time.monotonic() + limit_s
         while self._owed():
@@ -83,7 +83,7 @@ class Lines:
             while sent < self.load.frame_count and begin_s + sent / per_s <= now_s:
                 i = sent % len(self.ptys)
                 self._sent_at_s[i].append(time.monotonic())
-                self.ptys[i].send_raw(self.load._frames[i][counts[i]])
+                self.ptys[i].send_raw(self.load.frames[i][counts[i]])
                 counts[i] += 1
                 sent += 1
             pause_s = max(0.0, begin_s + sent / per_s - time.monotonic()) if sent < self.load.frame_count else 0.05

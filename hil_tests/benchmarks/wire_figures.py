@@ -9,7 +9,7 @@ from lamppost_protocol.kinds import AIR, BIN, LAMP
 from benchmarks.rows import Row, at_most, told
 
 #: Ordinary readings, no column left out: [kind, dt, quality, values ...].
-_LAMP = [LAMP, 0, 0, 100, 100, 471, 2301, 210, 950, 123456, 3, 0]
+_LAMP: list[int | None] = [LAMP, 0, 0, 100, 100, 471, 2301, 210, 950, 123456, 3, 0]
 _BIN = [BIN, 0, 0, 834, 42, 215, 0]
 _AIR = [AIR, 0, 0, 8, 12, 19, 103, 215, 634, 1, 4321]
 
