@@ -188,11 +188,11 @@ def test_a_cut_at_every_operation_keeps_every_promise(keep_permille: int) -> Non
         value, is_done = 0, False
         try:
             spool = opened(flash)
-            while value < 70:
+            while value < 110:
                 value += 1
                 handed[put(spool, value, stored.KEEP if value % 9 == 0 else 0)] = value
                 if value % 7 == 0:
-                    spool.acknowledge(value // 2)
+                    spool.acknowledge(value // 6)
                     spool.save_cursor()
             is_done = True
         except PowerCut:
