@@ -4,6 +4,8 @@ import asyncio
 import socket
 from typing import Any
 
+import pytest
+
 BIN = [2, -30, 2, None, None, 213, 1]
 
 
@@ -47,3 +49,33 @@ def test_order_waits_at_the_broker_until_there_is_room(bench: Any, street: Any, 
             await bench.until(lambda: [d["state"] for d in city.documents("/order/7/state")] == ["queued", "sent"])
 
     bench.run(test)
+
+
+@pytest.mark.mosquitto
+def test_order_not_yet_on_disk_is_the_brokers_when_the_gateway_dies(bench: Any, tmp_path: Any) -> None:
+    """The gateway ends while an order waits for the disk; the broker delivers it again to the next run."""
+    broker = bench.mosquitto(tmp_path)
+    broker.start()
+    street = bench.Street(tmp_path, broker.port)
+    document = street.authority.order(0x11, 7)
+
+    async def before() -> None:
+        async with street.running(), bench.Subscriber(broker.port).listening() as city:
+            await bench.until(lambda: street.publisher.state == "connected")
+            await street.commit(street.nodes[0x11].frame(BIN))
+            await street.until_marked()
+            street.store.outbox.is_full = True
+            await city.publish("order/signed", document)
+            await bench.until(lambda: document["frame"].encode() in b"".join(city.payloads("order/signed")))
+            await asyncio.sleep(0.3)
+
+    async def after() -> None:
+        async with street.running():
+            await street.commit(street.nodes[0x11].frame(BIN))
+            await bench.until(lambda: street.link.sent == [bytes.fromhex(document["frame"])])
+
+    try:
+        bench.run(before)
+        bench.run(after)
+    finally:
+        broker.kill()
