@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from lamppost_protocol import slip
 from street.gateway_rig import City, SenderNode
 from street.receiving_cabinet import Cabinet, MemoryLink, play, running
@@ -198,5 +200,27 @@ def test_a_frame_far_ahead_is_refused_before_it_grows_the_bitmap(city: City, nod
             cabinet.hear(node.frame(n=1 << 47, behind=10))
             ack = node.acknowledged(await cabinet.acknowledgement())
             assert (ack.highest, ack.bitmap) == ((1 << 47) - 11, 1 << 10)
+
+    play(story)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 255), st.binary(max_size=120)).map(lambda pair: (pair[0] % 7, pair[1])),
+        max_size=20,
+    )
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nothing_a_peer_sends_raises_or_stops_the_service(
+    city: City, node: SenderNode, tmp_path_factory: pytest.TempPathFactory, messages: list[tuple[int, bytes]]
+) -> None:
+    """Any octets under any message type: refused, and the next good frame is acknowledged."""
+
+    async def story() -> None:
+        async with running(Cabinet(city, tmp_path_factory.mktemp("any"))) as cabinet:
+            for message_type, body in messages:
+                cabinet.hear(body, message_type)
+            cabinet.hear(node.frame())
+            node.acknowledged(await cabinet.acknowledgement())
 
     play(story)
