@@ -39,6 +39,8 @@ class Uplink:
         self._sampler = sampler
         self._link = link
         self._max_records = max_records
+        # What is older than anything on flash was acknowledged or has been declared lost, however much that is.
+        spool.acknowledge(spool.oldest_n() - 1)
         self._window = SendWindow(spool.cursor + 1, spool.next_n)
         self._saved_ms = 0
         self._ranges: list[list[int]] = []  # [next n, last n, tries]
@@ -106,7 +108,12 @@ class Uplink:
         first = self._spool.read_from(n)
         if first is None or first.n >= n + count:
             # Thinned or damaged: the spool has declared it in a gap record, so it is owed no longer.
-            self._forget(n, count if first is not None else self._spool.next_n - n)
+            if n == self.oldest_owed():
+                self._window.forget_below(first.n if first is not None else self._spool.next_n)
+                self._spool.acknowledge(self._window.highest)
+            else:
+                self._forget(n, count)
+            await asyncio.sleep(0)  # a long hole must not starve the lamp
             return True
         if first.n > n:
             self._forget(n, first.n - n)

@@ -100,7 +100,7 @@ class Core:
         self.identity = Identity(NETWORK, NODE, EPOCH, ISSUER, HostSigner(NODE_KEY), HostVerifier(public_key(COMMAND_KEY)), HopKey(HOP_KEY))
         self.sequence = SequenceStore(self.flash, EPOCH)
         self.spool = Spool(self.flash, self.settings, EPOCH, spool_bytes, bytearray(1024))
-        self.spool.open()
+        self.spool.open((self.sequence.reserved or 0) * 64 + 1)
         self.sampler = Sampler(self.clock, self.spool, power_up, self.counters)
         self.ledger = OrderLedger(self.flash, self.settings, EPOCH, self.sequence.reserved == 0)
         watch = TaskWatch(None, self.clock)

@@ -6,9 +6,10 @@ import itertools
 import pytest
 from fake_buses import run_virtual
 from fake_flash import FakeFlash
+from lamppost_node.settings import wrap
 from lamppost_protocol import frames, kinds
 from lamppost_protocol.errors import LocalError
-from node_parts import UNIX, Core
+from node_parts import EPOCH, UNIX, Core
 
 LAMP = kinds.LAMP
 
@@ -262,6 +263,27 @@ def test_what_the_wire_cannot_carry_is_declared_lost() -> None:
         records = [record for uplink in core.line.heard for record in uplink.records]
         gap = next(record for record in records if record[0] == kinds.GAP)
         assert gap[3:7] == [1, 1, 1, kinds.GAP_FLASH_CORRUPT]
+
+    run_virtual(story())
+
+
+def test_a_lost_spool_does_not_keep_the_uplink_counting() -> None:
+    """Sixteen million numbers skipped at once: the gap record is the first thing sent, within the second."""
+
+    async def story() -> None:
+        core = Core()
+        for copy in ("0", "1"):
+            core.flash.files["counters/tx." + copy] = wrap([EPOCH, 250_000])
+        for name in [name for name in core.flash.files if name.startswith(("spool/", "head/"))]:
+            del core.flash.files[name]
+        again = Core(core.flash)
+        again.set_clock()
+        n = again.node.emit(LAMP, 0, [1])
+        assert n > 250_000 * 64
+        again.line.answer = again.uplink
+        await run_for(again, 2)
+        assert again.line.numbers() == [(n - 1, 2)]
+        assert again.spool.owed() == 0
 
     run_virtual(story())
 
