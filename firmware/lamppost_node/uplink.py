@@ -26,6 +26,7 @@ _LIVE_RECORDS = 4
 _SLEEP_MS = 1000
 _SAVE_CURSOR_MS = 300_000
 _MAX_RANGES = 8
+_MOST_FORGOTTEN = 1024  # at once: a bit each
 _RANGE_TRIES = 10
 
 
@@ -108,11 +109,8 @@ class Uplink:
         first = self._spool.read_from(n)
         if first is None or first.n >= n + count:
             # Thinned or damaged: the spool has declared it in a gap record, so it is owed no longer.
-            if n == self.oldest_owed():
-                self._window.forget_below(first.n if first is not None else self._spool.next_n)
-                self._spool.acknowledge(self._window.highest)
-            else:
-                self._forget(n, count)
+            end = first.n if first is not None else self._spool.next_n
+            self._forget(n, min(end - n, _MOST_FORGOTTEN))
             await asyncio.sleep(0)  # a long hole must not starve the lamp
             return True
         if first.n > n:
