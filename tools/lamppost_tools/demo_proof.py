@@ -187,8 +187,8 @@ class Prover:
     def nothing_else_was_told(self) -> str:
         """No unverifiable frame, no JSON that differs from its frame, no gap, no node that had to start again, no dark lamp."""
         found = self._witness.look(_faults)
-        if tracebacks := self._street.tracebacks():
-            found.append(f"tracebacks in the log of {', '.join(tracebacks)}")
+        if troubled := self._street.troubled():
+            found.append(f"unexpected exceptions in the log of {', '.join(troubled)}")
         restarts = {name: count for name, count in self._street.restarts.items() if count}
         if restarts:
             found.append(f"nodes had to start again: {restarts}")

@@ -69,8 +69,13 @@ class Street:
             self.cables[node.name] = Cable(self.layout.cables, node.name)
         authority = ["authority", "run", "--state", str(self.layout.authority), "--broker-port", str(self.layout.port)]
         self._python("authority", ["-m", "lamppost_tools", *authority])
-        self._python("gateway", ["-m", "lamppost_gateway", "run", "--config", str(self.layout.gateway_toml)])
+        self._start_gateway()
         bench.wait_for_line("ready", _READY_S)
+
+    def restart_gateway(self) -> None:
+        """kill -9 of the gateway, and a new one on the same state."""
+        self._group.children["gateway"].stop(9)
+        self._start_gateway()
 
     def start_nodes(self) -> None:
         """The three nodes, and the watcher that starts one again when it ends."""
@@ -87,9 +92,11 @@ class Street:
             if is_looping or is_missed:
                 raise MissingError(f"{name} ended: {child.last_words()}", f"read {child.log}")
 
-    def tracebacks(self) -> list[str]:
-        """Names of the programs that logged a traceback since they started."""
-        return [name for name, child in self._group.children.items() if child.has_logged("Traceback (most recent call last)")]
+    def troubled(self) -> list[str]:
+        """Names of our programs that logged an unexpected exception since they started; amqtt's own are its business."""
+        marks = ("Traceback (most recent call last)", "event=task_failed")
+        ours = [(name, child) for name, child in self._group.children.items() if name != "broker"]
+        return [name for name, child in ours if any(child.has_logged(mark) for mark in marks)]
 
     def ask_bench(self, **order: Any) -> dict[str, Any]:
         """One order to the bench's control socket, one answer. Raises MissingError."""
@@ -113,6 +120,9 @@ class Street:
                     self.restarts[node.name] += 1
                     with contextlib.suppress(OSError):
                         self._start_node(node)
+
+    def _start_gateway(self) -> None:
+        self._python("gateway", ["-m", "lamppost_gateway", "run", "--config", str(self.layout.gateway_toml)])
 
     def _start_node(self, node: DemoNode) -> None:
         image = self.layout.image
