@@ -69,6 +69,7 @@ class Publisher:
         downlinks: "Downlinks",
         wall_s: Callable[[], float] = time.time,
         puback_limit_s: float = _PUBACK_LIMIT_S,
+        backoff: Backoff | None = None,
     ) -> None:
         self._gateway = config.gateway.id
         self._store = store
@@ -84,7 +85,7 @@ class Publisher:
             health_message(self._topics, self._gateway, "offline", None),
             config.outbox.in_flight,
         )
-        self._backoff = Backoff(0.25, 30.0)
+        self._backoff = backoff or Backoff(0.25, 30.0)
         self._hints = Hints(self._topics, self._gateway, registry, metrics, config.gateway.network)
         self._lanes = Lanes(config, self._topics, store, orders, metrics, wall_s)
         self._is_forgotten = False
@@ -156,6 +157,7 @@ class Publisher:
                 self.state = "off"
                 self._connection = None
                 self._metrics.gauge("broker_connected", 0)
+            self.state = "connecting"
             self._metrics.count("broker_losses")
             if _loop_s() - since_s > _STEADY_S:
                 self._backoff.reset()

@@ -17,6 +17,7 @@ from typing import Any
 import aiomqtt
 import pytest
 from lamppost_gateway import config
+from lamppost_gateway.backoff import Backoff
 from lamppost_gateway.downlinks import Downlinks
 from lamppost_gateway.errors import OutboxFull
 from lamppost_gateway.metrics import Metrics
@@ -222,7 +223,9 @@ port = {port}
         return time.time() + self.wall_offset_s
 
     @asynccontextmanager
-    async def running(self, *, resend_first_s: float = 4.0, puback_limit_s: float = 20.0) -> AsyncIterator["Street"]:
+    async def running(
+        self, *, resend_first_s: float = 4.0, puback_limit_s: float = 20.0, backoff: Backoff | None = None
+    ) -> AsyncIterator["Street"]:
         """The parts, running; stopped like the daemon stops them."""
         self.metrics = Metrics()
         self.registry = Registry(NETWORK, self.config.gateway.registry, self.config.gateway.hop_keys, self.metrics)
@@ -233,7 +236,7 @@ port = {port}
         self.downlinks.add_link(self.link)  # type: ignore[arg-type]
         parts = (self.config, self.store)
         self.orders = Orders(*parts, self.downlinks, self.registry, self.metrics, self.wall_s, resend_first_s)
-        self.publisher = Publisher(*parts, self.registry, self.metrics, self.orders, self.downlinks, self.wall_s, puback_limit_s)
+        self.publisher = Publisher(*parts, self.registry, self.metrics, self.orders, self.downlinks, self.wall_s, puback_limit_s, backoff)
         writer = asyncio.create_task(self.store.run())
         tasks = [asyncio.create_task(self.orders.run()), asyncio.create_task(self.publisher.run())]
         try:

@@ -1,9 +1,12 @@
 """A day without the broker: what waited comes back complete, in order, paced, behind what is new."""
 
+import asyncio
+import random
 import time
 from typing import Any
 
 import pytest
+from lamppost_gateway.backoff import Backoff
 
 _DAY_S = 86_400
 _RETURN_S = 1_800_000_000  # unix time at which the broker comes back
@@ -73,3 +76,44 @@ def test_a_day_without_the_broker(bench: Any, tmp_path: Any, every_s: int, days:
         assert sum(document["late"] for document in documents) >= len(stored) - 200
 
     bench.run(test, deadline_s=800)
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+@pytest.mark.mosquitto
+def test_broker_killed_again_and_again_and_always_forgets(bench: Any, tmp_path: Any, rounds: int) -> None:
+    """kill -9 at random moments, restarted empty each time: the consumer ends up with every record."""
+    chance = random.Random(rounds)
+    broker = bench.mosquitto(tmp_path)
+    street = bench.Street(tmp_path, broker.port)
+    seen: set[tuple[int, int]] = set()
+    expected: set[tuple[int, int]] = set()
+
+    def take(city: Any) -> None:
+        seen.update((int(document["node"], 16), document["n"]) for document in city.documents("/record/"))
+
+    async def test() -> None:
+        async with street.running(backoff=Backoff(0.05, 0.2)):
+            for _ in range(rounds):
+                broker.start()
+                async with bench.Subscriber(broker.port).listening() as city:
+                    for _ in range(chance.randrange(1, 30)):
+                        frame = street.nodes[chance.choice((0x11, 0x22, 0x33))].frame([2, 0, 0, 1500, 40, 215, 0])
+                        expected.add((frame.node, frame.n))
+                        await street.commit(frame)
+                    await asyncio.sleep(chance.random() * 0.3)
+                    take(city)
+                    broker.kill()
+            broker.start()
+            async with bench.Subscriber(broker.port).listening() as city:
+                await street.until_marked()
+
+                def is_complete() -> bool:
+                    take(city)
+                    return seen == expected
+
+                await bench.until(is_complete)
+
+    try:
+        bench.run(test, deadline_s=800)
+    finally:
+        broker.kill()
