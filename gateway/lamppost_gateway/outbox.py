@@ -128,9 +128,18 @@ class Outbox(FrameTable, OrderTable, LedgerTable, BudgetTable):
                 self._open()
         torn = outbox_salvage.newest_torn(self.path)
         if torn is not None and not outbox_salvage.is_carried_over(torn, self._connection):
-            with translated():
-                self.salvaged_frames = outbox_salvage.carry_over(torn, self, self._now_ms())
+            self.salvaged_frames = self._carry_over(torn)
         self._is_ready = True
+
+    def _carry_over(self, torn: Path) -> int:
+        source = sqlite3.connect(f"{torn.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        unreadable = (sqlite3.Error, UnicodeDecodeError)  # text torn apart is met when Python decodes it
+        refused = (sqlite3.IntegrityError, sqlite3.DataError)
+        try:
+            with translated():
+                return outbox_salvage.carry_over(outbox_salvage.Torn(torn, source, unreadable, refused), self, self._now_ms())
+        finally:
+            source.close()
 
     def _open(self) -> None:
         is_small = self.path.exists() and self.path.stat().st_size <= _CHECK_BYTES

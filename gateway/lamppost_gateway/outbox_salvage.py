@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +22,10 @@ from lamppost_gateway.outbox_rows import NodeState, pack, unpack
 _KEEP_FILES = 3  # torn files kept for an expert; older ones go, or a failing disk would fill itself
 _PAGE_ROWS = 100
 _WINDOW_FULL = (1 << REPLAY_WINDOW) - 1
-_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)  # text torn apart is met when Python decodes it
 _COPIED = ("frame", "order_queue", "order_event", "reject", "loss", "resend")
+
+
+Errors = tuple[type[Exception], ...]
 
 
 class _Target(Protocol):
@@ -70,21 +71,31 @@ def _torn_files(path: Path) -> list[Path]:
     return sorted(names, key=lambda f: (f.stat().st_mtime_ns, f.name))
 
 
-def carry_over(broken: Path, target: _Target, now_ms: int) -> int:
-    """Copy what can be read of `broken` into the open, fresh `target` in one transaction; return the number of frames."""
-    source = sqlite3.connect(f"{broken.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+class Torn:
+    """A torn file open for reading: whatever of it can be read, and nothing raised for the rest."""
+
+    def __init__(self, path: Path, connection: Connection, unreadable: Errors, refused: Errors) -> None:
+        """`unreadable`: what reading damage raises; `refused`: what writing a damaged row elsewhere raises."""
+        self.name = path.name
+        self.connection = connection
+        self.unreadable = unreadable
+        self.refused = refused
+
+
+def carry_over(torn: Torn, target: _Target, now_ms: int) -> int:
+    """Copy what can be read of `torn` into the open, fresh `target` in one transaction; return the number of frames."""
     frames = 0
     connection = target._connection
     connection.execute("BEGIN IMMEDIATE")
     try:
-        states = {(s.node, s.epoch): s for s in _read_states(source)}
+        states = {(s.node, s.epoch): s for s in _read_states(torn)}
         derived: dict[tuple[int, int], tuple[int, ReceiveWindow]] = {}
         for table in _COPIED:
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
             insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
             hole = [0]
-            for row in _readable(source, table, columns, hole):
-                with contextlib.suppress(sqlite3.IntegrityError, sqlite3.DataError):
+            for row in _readable(torn, table, columns, hole):
+                with contextlib.suppress(*torn.refused):
                     connection.execute(insert, row)
                     if table == "frame":
                         frames += 1
@@ -99,36 +110,34 @@ def carry_over(broken: Path, target: _Target, now_ms: int) -> int:
             "INSERT OR REPLACE INTO node_state (node, epoch, tx_highest, tx_bitmap, n_highest, n_bitmap) VALUES (?, ?, ?, ?, ?, ?)",
             [(s.node, s.epoch, s.tx_highest, pack(s.tx_bitmap), s.n_highest, pack(s.n_bitmap)) for s in states.values()],
         )
-        connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (f"carried {broken.name}", str(frames)))
+        connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (f"carried {torn.name}", str(frames)))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    finally:
-        source.close()
     target._load()
     return frames
 
 
-def _read_states(source: sqlite3.Connection) -> Iterator[NodeState]:
+def _read_states(torn: Torn) -> Iterator[NodeState]:
     try:
-        for row in source.execute("SELECT node, epoch, tx_highest, tx_bitmap, n_highest, n_bitmap FROM node_state"):
+        for row in torn.connection.execute("SELECT node, epoch, tx_highest, tx_bitmap, n_highest, n_bitmap FROM node_state"):
             try:
                 yield NodeState(int(row[0]), int(row[1]), int(row[2]), unpack(row[3]), int(row[4]), unpack(row[5]))
             except (TypeError, ValueError):
                 continue
-    except _UNREADABLE:
+    except torn.unreadable:
         return
 
 
-def _readable(source: sqlite3.Connection, table: str, columns: list[str], hole: list[int]) -> Iterator[tuple[Any, ...]]:
+def _readable(torn: Torn, table: str, columns: list[str], hole: list[int]) -> Iterator[tuple[Any, ...]]:
     """Rows from the front until damage is met, then from the back; `hole` gets the number of ids in between."""
     key, names = columns[0], ", ".join(columns)
     position = -1
     try:
         while True:
-            rows = source.execute(f"SELECT {names} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_PAGE_ROWS}", (position,))
+            rows = torn.connection.execute(f"SELECT {names} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_PAGE_ROWS}", (position,))
             count = 0
             for row in rows:
                 count += 1
@@ -136,12 +145,12 @@ def _readable(source: sqlite3.Connection, table: str, columns: list[str], hole: 
                 yield row
             if count < _PAGE_ROWS:
                 return
-    except _UNREADABLE:
+    except torn.unreadable:
         pass
     end = 1 << 62
     try:
         while True:
-            rows = source.execute(
+            rows = torn.connection.execute(
                 f"SELECT {names} FROM {table} WHERE {key} > ? AND {key} < ? ORDER BY {key} DESC LIMIT {_PAGE_ROWS}",
                 (position, end),
             )
@@ -152,7 +161,7 @@ def _readable(source: sqlite3.Connection, table: str, columns: list[str], hole: 
                 yield row
             if count < _PAGE_ROWS:
                 break
-    except _UNREADABLE:
+    except torn.unreadable:
         pass
     if end < 1 << 62:
         hole[0] = max(0, end - position - 1)
