@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from bench.crash_disk import CrashDisk, PowerCut
 from lamppost_gateway.errors import OutboxError
 from lamppost_gateway.migrations import STEPS, migrate, version
 from lamppost_gateway.outbox import Outbox, configure
 from lamppost_gateway.outbox_rows import NewFrame, NodeState
+from street.crash_disk import CrashDisk, PowerCut
 
 SEEDS = 8
 ROUNDS = 10
