@@ -187,6 +187,7 @@ class Receiver:
         except RemoteError as error:
             raise Rejection(error.reason, frame.node, error.detail) from None
         frame.fresh = windows.records.note(frame.n, frame.count, frame.behind)
+        frame.resent = frame.fresh != (1 << frame.count) - 1
         tried[key] = windows
         newest_at_s = frame.newest_at_s()
         frame.late = newest_at_s is None or frame.received_at_ms - newest_at_s * 1000 > self._late_ms
@@ -233,7 +234,7 @@ class Receiver:
     def _acknowledge(self, accepted: Sequence[tuple[Heard, VerifiedFrame]]) -> None:
         """One acknowledgement per node: its newest state and the digest of the last frame heard.
 
-        A frame far above the node's oldest owed record is beyond what that state can tell, so it gets one of its own.
+        A frame that this state does not speak for gets one of its own: far above the oldest record owed, or sent once more.
         """
         last: dict[int, VerifiedFrame] = {}
         for heard, frame in accepted:
@@ -244,7 +245,8 @@ class Receiver:
         now_s = asyncio.get_running_loop().time()
         for heard, frame in accepted:
             window = self._windows[(frame.node, frame.epoch)].records
-            if frame is last[frame.node] or frame.n + frame.count - 1 > window.highest + BITMAP_BITS:
+            is_beyond = frame.n + frame.count - 1 > window.highest + BITMAP_BITS
+            if frame is last[frame.node] or is_beyond or frame.resent:
                 self._send_acknowledgement(heard, frame, window, now_s)
         frames = [frame for _, frame in accepted]
         for callback in self.on_committed:

@@ -51,6 +51,7 @@ class Candidate:
 @dataclass(slots=True)
 class VerifiedFrame:
     """A frame whose signature is its node's. `fresh`: bit i = record n+i was new and is stored; 0 for a pure resend.
+    `resent`: some of its records came before, though an order may have asked for them again.
 
     t: unix s of the base time, or None; clock: largest uncertainty in s, None with t; records: [kind, dt, q, v1 ..] lists.
     """
@@ -69,6 +70,7 @@ class VerifiedFrame:
     received_at_ms: int
     fresh: int = 0
     late: bool = False
+    resent: bool = False
 
     def newest_at_s(self) -> int | None:
         """Unix s of the youngest record by the node's clock, or by the time of receipt where that was never set."""

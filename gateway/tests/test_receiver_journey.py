@@ -83,6 +83,25 @@ def test_frames_beyond_the_bitmap_are_each_acknowledged_by_their_digest(city: Ci
     play(story)
 
 
+def test_records_an_order_asked_for_again_are_stored_and_each_frame_acknowledged(city: City, node: SenderNode, tmp_path: Path) -> None:
+    """The node clears a resend by digests alone, since the numbers are long acknowledged."""
+
+    async def story() -> None:
+        async with running(Cabinet(city, tmp_path)) as cabinet:
+            cabinet.hear(node.frame(9, n=1))
+            await cabinet.acknowledgement()
+            outbox = cabinet.store.outbox
+            await cabinet.store.write(outbox.expect_resend, 0x11, 1, 2, 7, 1 << 60)
+            again = [node.frame(2, n=n) for n in (2, 4, 6)]
+            for data in again:
+                cabinet.hear(data)
+            await cabinet.until(lambda: len(cabinet.link.sent) == 3)
+            assert [node.acknowledged(data).digest for data in cabinet.link.sent] == [frame_digest(data) for data in again]
+            assert [(row.n, row.fresh) for row in await cabinet.rows()] == [(1, (1 << 9) - 1), (2, 3), (4, 3), (6, 3)]
+
+    play(story)
+
+
 def test_a_resend_is_stored_no_second_time_and_acknowledged_again(city: City, node: SenderNode, tmp_path: Path) -> None:
     """The same records under a fresh tx: the first acknowledgement was lost on the way."""
 
