@@ -88,7 +88,12 @@ def _age(document: dict[str, Any]) -> str:
 
 def _gateway(seen: Seen, status: dict[str, Any]) -> Panel:
     outbox = status.get("outbox") or {}
-    told = "  ".join(f"{name.replace('_', ' ')} {value}" for name, value in outbox.items() if isinstance(value, (int, float, str)))
+    words = {
+        "unpublished": "waiting", "frames": "kept", "open_orders": "orders open", "rejects": "refused kept", "losses": "losses",
+    }  # fmt: skip
+    told = ", ".join(f"{outbox[name]} {word}" for name, word in words.items() if name in outbox)
+    if outbox.get("full_in_h") is not None:
+        told += f", full in {outbox['full_in_h']:.0f} h"
     broker = status.get("broker")
     state = broker.get("state") if isinstance(broker, dict) else broker
     text = Text.assemble(

@@ -129,6 +129,6 @@ def test_screen(witness):
     for state in ("queued", "verified"):
         tell(witness, "order/7/state", {"order_id": 7, "node": NAME, "state": state})
     tell(witness, "gateway/g/reject", {"reason": "replayed", "node": NAME, "link": "lamp", "at": "now"})
-    text = draw(seen_of(witness), {"outbox": {"unpublished": 3}, "broker": {"state": "connected"}})
-    for words in ("47.2 x", "no value", "good", "queued > verified", "replayed", "unpublished 3", "connected", "waiting"):
+    text = draw(seen_of(witness), {"outbox": {"unpublished": 3, "full_in_h": 31.2}, "broker": {"state": "connected"}})
+    for words in ("47.2 x", "no value", "good", "queued > verified", "replayed", "3 waiting", "full in 31 h", "connected", "waiting"):
         assert words in text
