@@ -177,6 +177,7 @@ def test_lies_to_a_node_move_nothing(town: Callable[..., Town]) -> None:
         key.order(SECOND, orders.LEVEL, LAMP, [0, 0], order_id=1001)[1],
         key.order(FIRST, orders.LEVEL, LAMP, [0, 0], order_id=1002, epoch=2)[1],
         key.order(FIRST, orders.LEVEL, LAMP, [0, 0], order_id=1003, network=OTHER_NETWORK)[1],
+        key.order(FIRST, orders.LEVEL, LAMP, [0, 0], order_id=1004, signer=HostSigner(node.hop_key))[1],  # all a gateway could sign with
         sent.data,  # its own word, back to it
         key.beacon(0, 0, None, unix=key.unix() + 10_000_000, signer=thief),
         frames.seal_acknowledgement(foreign_hop, street.network, FIRST, 1, sent.n, 0, digest),
