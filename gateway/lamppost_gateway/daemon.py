@@ -39,6 +39,7 @@ _HOUSEKEEPING_S = 10.0
 _REGISTRY_S = 1.0
 _STOP_PARTS_S = 2.5  # together below the 5 s in which the gateway promises to be gone
 _STOP_STORE_S = 2.0
+_CANCELS = 3  # far enough apart for a goodbye to the broker
 
 _log = room("daemon")
 
@@ -140,7 +141,7 @@ class Gateway:
                 self.is_ready.set()
                 await self._stop.wait()
                 systemd.notify("STOPPING=1")
-                await _end(parts, _STOP_PARTS_S)
+                await end_tasks(parts, _STOP_PARTS_S)
                 store.stop()
                 await asyncio.wait([writer], timeout=_STOP_STORE_S)
                 is_stuck = not writer.done()
@@ -216,10 +217,15 @@ class Gateway:
             await asyncio.sleep(pause_s)
 
 
-async def _end(tasks: list[asyncio.Task[None]], limit_s: float) -> None:
-    for task in tasks:
-        task.cancel()
-    _, late = await asyncio.wait(tasks, timeout=limit_s)
+async def end_tasks(tasks: list[asyncio.Task[None]], limit_s: float) -> None:
+    """Cancel tasks within `limit_s`, more than once: Python 3.11's `wait_for`, in aiomqtt, may swallow one (CPython #86296)."""
+    late = set(tasks)
+    for _ in range(_CANCELS):
+        for task in late:
+            task.cancel()
+        _, late = await asyncio.wait(late, timeout=limit_s / _CANCELS)
+        if not late:
+            return
     for task in late:
         event(_log, logging.WARNING, "task_late", task=task.get_name())
 

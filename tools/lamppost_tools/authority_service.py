@@ -17,6 +17,7 @@ _log = logging.getLogger("lamppost.authority")
 _QOS = 1
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_LONGEST_S = 30.0
+_CANCEL_AGAIN_S = 1.0
 _MAX_REQUEST_BYTES = 8192  # a schedule is below 1 KB as CBOR; JSON of it stays far below this
 
 
@@ -59,9 +60,7 @@ class AuthorityService:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
 
     async def _run_messages(self, client: Client) -> None:
         async for message in client.messages:
@@ -97,3 +96,15 @@ class AuthorityService:
 
     async def _publish(self, client: Client, topic: str, document: dict[str, Any]) -> None:
         await client.publish(topic, json.dumps(document, separators=(",", ":")).encode(), qos=_QOS)
+
+
+async def end_tasks(tasks: list[asyncio.Task[Any]]) -> None:
+    """Cancel until all have ended: Python 3.11's `wait_for`, within the library, may swallow one (CPython #86296)."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen here, so that asyncio does not report it again

@@ -38,8 +38,8 @@ def authority(city_maker, broker_port, tmp_path) -> Iterator[subprocess.Popen[by
     log.close()
 
 
-async def collect(port: int, topic: str, act, count: int = 1, deadline_s: float = 10.0) -> list[dict]:
-    """Subscribe, do something, and give the next documents of a topic."""
+async def collect(port: int, topic: str, act, count: int = 1, deadline_s: float = 10.0, node: str | None = None) -> list[dict]:
+    """Subscribe, do something, and give the next documents of a topic, those of one node only where it is named."""
     async with connect(BrokerSettings(port=port)) as client:
         await client.subscribe(topic, 1)
         await act(client)
@@ -47,7 +47,9 @@ async def collect(port: int, topic: str, act, count: int = 1, deadline_s: float 
         async with asyncio.timeout(deadline_s):
             async for message in client.messages:
                 if message.payload.startswith(b"{") and not message.retain:
-                    found.append(json.loads(message.payload))
+                    document = json.loads(message.payload)
+                    if node is None or document["node"] == node:  # a broadcast beacon may come in between
+                        found.append(document)
                 if len(found) == count:
                     return found
     return found
@@ -61,7 +63,7 @@ def test_hello_gets_a_beacon_with_its_nonce(authority, broker_port, tmp_path):
         hello = {"v": 1, "node": "0000a001", "epoch": 1, "nonce": nonce.hex()}
         await client.publish(f"{TOPICS.root}/node/0000a001/hello", json.dumps(hello), qos=1)
 
-    (document,) = asyncio.run(collect(broker_port, TOPICS.beacon_signed, act))
+    (document,) = asyncio.run(collect(broker_port, TOPICS.beacon_signed, act, node="0000a001"))
     public = read_json(tmp_path / "authority" / "authority-public.json", "")
     message = cose.decode(bytes.fromhex(document["frame"]))
     verifier = HostVerifier(bytes.fromhex(public["public_key"]))
@@ -126,6 +128,7 @@ def send(port: int, request: dict, follow_s: float, states: list[str] | None = N
                 for index, state in enumerate(states or []):
                     document = {"order_id": order_id, "node": "0000a001", "state": state, "at": f"t{index}", "evidence": {}}
                     await client.publish(TOPICS.order_state(order_id), json.dumps(document), qos=1, retain=True)
+                return  # and not in the loop for ever: Python 3.11's `wait_for` may swallow the cancellation (CPython #86296)
 
     async def run() -> None:
         is_ready = asyncio.Event()

@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+import make_image
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -21,10 +22,10 @@ MAY_IMPORT = {
     "lamppost_tools": {"lamppost_protocol"},
     "bench": set(),
 }
-#: What the node's image may use of the runtime: present on every target.
-PROTOCOL_MAY_USE = {"binascii", "collections", "hashlib", "struct"}
-#: Protocol files that never reach a node.
-HOST_ONLY = {"es256_host.py": {"cryptography"}, "interfaces.py": {"typing"}, "p256_tables.py": set()}
+#: What the node's image may use of the runtime: present on every target. `micropython` is tried for `const` only.
+PROTOCOL_MAY_USE = {"binascii", "collections", "hashlib", "micropython", "struct"}
+#: Files that never reach a node, and what they use besides. `os`: the operating system's generator, for keys.
+HOST_ONLY = {"es256_host.py": {"cryptography", "os"}, "interfaces.py": {"typing"}}
 #: One door per outside world: module -> the files that may import it.
 DOORS = {
     "machine": {"lamppost_node/board.py", "lamppost_node/health.py", "lamppost_node/clock.py"},
@@ -64,7 +65,7 @@ def test_imports_go_one_way(package: str, path: Path) -> None:
 def test_protocol_is_pure(path: Path) -> None:
     """The protocol uses nothing that a target may lack, and no clock, input or output."""
     allowed = PROTOCOL_MAY_USE | HOST_ONLY.get(path.name, set())
-    assert imports(path) - {"lamppost_protocol"} <= allowed | ({"collections"} if path.name in HOST_ONLY else set())
+    assert imports(path) - {"lamppost_protocol"} <= allowed
 
 
 @pytest.mark.parametrize("module", sorted(DOORS))
@@ -76,11 +77,16 @@ def test_one_door_per_outside_world(module: str) -> None:
 
 def test_the_node_runs_without_the_standard_library() -> None:
     """Firmware imports only what MicroPython has on every target."""
-    present = {"asyncio", "binascii", "collections", "errno", "gc", "hashlib", "io", "json", "machine", "micropython", "os", "random"}
-    present |= {"select", "struct", "sys", "time", "vfs", "esp32", "esp", "network", "lamppost_protocol", "lamppost_node"}
+    present = {"asyncio", "binascii", "collections", "errno", "gc", "hashlib", "io", "json", "machine", "math", "micropython", "os"}
+    present |= {"random", "select", "struct", "sys", "time", "vfs", "esp32", "esp", "network", "lamppost_protocol", "lamppost_node"}
     for name, path in FILES:
-        if name == "lamppost_node":
+        if name == "lamppost_node" and path.name not in HOST_ONLY:
             assert imports(path) <= present, path
+
+
+def test_the_image_leaves_out_what_is_for_the_host() -> None:
+    """Whatever may import more than a node has is kept out of the image."""
+    assert set(HOST_ONLY) <= set(make_image.HOST_ONLY)
 
 
 def test_no_room_without_a_name() -> None:
