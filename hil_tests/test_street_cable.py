@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import pytest
 from bench.deadline import wait_for
+from bench.line_faults import LineFaults
+from lamppost_protocol import slip
 from lamppost_protocol.es256_host import generate_private_key, public_key
 from street.street_node import NodeSpec, StreetNode
 from street.town import Town
@@ -45,8 +47,8 @@ def test_pulled_and_plugged(town: Callable[..., Town]) -> None:
     assert gateway.counted("link_opened", link=name) == 2
 
 
-def endure_noise(street: Town, bit_error_rate: float, damaged: int) -> None:
-    """Let bits turn over both ways until so many messages were damaged; nothing wrong may be stored, and all of it arrives afterwards."""
+def endure(street: Town, faults: LineFaults, damaged: int) -> None:
+    """Let the lines be bad both ways until so many messages were damaged; nothing wrong is stored, and all of it arrives afterwards."""
     gateway = street.add_gateway()
     gateway.start()
     street.serve_time()
@@ -54,34 +56,58 @@ def endure_noise(street: Town, bit_error_rate: float, damaged: int) -> None:
         node.start()
     for node in street.nodes.values():
         street.wait_stored(node.node)
-        node.cable.noise(bit_error_rate)
-    street.wait_until(
-        lambda: gateway.counted("serial_errors", kind="bad_crc") >= damaged, "messages damaged on their way to the gateway", 600
-    )
+        node.cable.spoil(faults)
+    street.wait_until(lambda: sum(sum(node.cable.up_damaged) for node in street.nodes.values()) >= damaged, "damaged messages", 600)
     for node in street.nodes.values():
-        node.cable.noise(0.0)
-        print("bits turned over:", node.cable.flipped_bits)
+        print("faults up and down:", node.cable.spoil(None))
+        check_resynchronisation(node)
     for node in street.nodes.values():
         newest = max(node.records())
-        street.wait_until(lambda node=node, newest=newest: is_all_stored(street, node, newest=newest), "every record in spite of the noise")
+        street.wait_until(lambda node=node, newest=newest: is_all_stored(street, node, newest=newest), "every record in spite of the line")
         said = {sent.data for sent in node.sent()}
         assert all(row[-1] in said for row in gateway.rows() if row[1] == node.node)
         assert [n for n, times in gateway.stored(node.node).items() if times > 1] == []
         assert street.lamp(node.node)["min_level_permille"] == 1000
+    assert gateway.counted("serial_errors") > 0
     assert gateway.counted("rejected", reason="bad_signature") == 0  # the CRC finds it before a signature is checked
 
 
-def test_noise(town: Callable[..., Town]) -> None:
-    """One bit in a thousand."""
-    endure_noise(town(NodeSpec(NODE), NodeSpec(OTHER)), 1e-3, 2)
+def check_resynchronisation(node: StreetNode) -> None:
+    """Whole messages come out of what the line made of them, but for those it hit and at most the one behind each."""
+    with node.cable.changes:
+        messages, damaged, heard = list(node.cable.up), list(node.cable.up_damaged), bytes(node.cable.heard_up)
+    came = slip.Decoder().feed(heard)
+    for number, message in enumerate(messages):
+        if not damaged[number] and not (number and damaged[number - 1]):
+            (meant,) = slip.Decoder().feed(slip.END + message)
+            assert meant in came, f"message {number} was not hit, and neither was the one before it"
+
+
+#: One kind of fault at a time and all together; rates for lines nobody would leave as they are.
+BAD_LINES = {
+    "1e-4": LineFaults(flip=1e-4),
+    "1e-3": LineFaults(flip=1e-3),
+    "drop": LineFaults(drop=0.002),
+    "insert": LineFaults(insert=0.002),
+    "double": LineFaults(double=0.002),
+    "burst": LineFaults(burst=0.001),
+    "hold": LineFaults(hold=0.002, split=0.05, flip=1e-4),
+    "all": LineFaults(flip=1e-4, drop=0.0005, insert=0.0005, double=0.0005, burst=0.0002, hold=0.001, split=0.02),
+}
+
+
+@pytest.mark.parametrize("name", ["1e-3", "all"])
+def test_bad_lines(town: Callable[..., Town], name: str) -> None:
+    """Bits turned over, octets lost, added, doubled, held back and parted: nothing is lost and nothing wrong is believed."""
+    endure(town(NodeSpec(NODE), NodeSpec(OTHER)), BAD_LINES[name], 4)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("bit_error_rate", "damaged"), [(1e-4, 20), (1e-3, 100)])
-def test_long_noise(town: Callable[..., Town], bit_error_rate: float, damaged: int) -> None:
-    """Both rates, for longer."""
-    endure_noise(town(NodeSpec(NODE), NodeSpec(OTHER)), bit_error_rate, damaged)
+@pytest.mark.parametrize("name", list(BAD_LINES))
+def test_bad_lines_for_long(town: Callable[..., Town], name: str) -> None:
+    """Every kind of bad line, for longer."""
+    endure(town(NodeSpec(NODE), NodeSpec(OTHER)), BAD_LINES[name], 100)
 
 
 def test_a_stranger_and_a_wrong_key(town: Callable[..., Town]) -> None:

@@ -1,4 +1,4 @@
-"""After a whole run no key is where it does not belong: logs, metrics, status, outbox, MQTT, the gateway's folder and its memory (R23, R37)."""
+"""After a whole run no key is where it does not belong: not in logs, metrics, status, MQTT, the gateway's disk or memory (R23, R37)."""
 
 import base64
 import contextlib

@@ -1,4 +1,4 @@
-"""A serial cable on the bench: pseudo-terminals joined by a thread. It can be pulled, plugged, forked, recorded, lied into, made noisy.
+"""A serial cable on the bench: pseudo-terminals joined by a thread. It can be pulled, plugged, forked, recorded, lied into, spoilt.
 
 One end is the device's, the others are the hosts': what the device says reaches every host (a forked cable), what any host says
 reaches the device. Programs open `<name>.<end>`, a link that goes when the end is pulled. What crosses is cut at an octet that ends
@@ -7,14 +7,16 @@ messages (SLIP's END), so that an injected message never lands inside another on
 
 import contextlib
 import os
-import random
 import select
 import threading
+import time
 import tty
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.deadline import Changes
+from bench.line_faults import FaultyLine, LineFaults, Piece
 
 END = b"\xc0"
 DEVICE = "device"
@@ -23,20 +25,26 @@ _MOST_PENDING_BYTES = 1 << 16  # a reader that is absent loses what is above thi
 
 
 class Cable:
-    """Owns its thread and file descriptors until `close`. `up` and `down`: messages that entered it, before any noise."""
+    """Owns its thread and file descriptors until `close`. `up` and `down`: messages that entered it, before any fault.
+
+    `up_damaged`: for each message in `up` whether the line damaged it. `heard_up`: what came out towards the hosts.
+    """
 
     def __init__(self, folder: Path, name: str, hosts: Sequence[str] = ("host",), seed: int = 0) -> None:
         self._paths = {end: folder / f"{name}.{end}" for end in (DEVICE, *hosts)}
         self._ends: dict[str, _Terminal] = {end: _Terminal(path) for end, path in self._paths.items()}
         self._cutters = {end: _Cutter() for end in self._paths}
-        self._noise = random.Random(seed)
-        self._bit_error_rate = 0.0
+        self._seed = seed
+        self._faulty_up: FaultyLine | None = None
+        self._faulty_down: FaultyLine | None = None
         self._to_say: list[tuple[str, bytes]] = []
         self._retired: list[_Terminal] = []
         self.changes = Changes()
         self.up: list[bytes] = []
         self.down: list[bytes] = []
-        self.flipped_bits = 0
+        self.up_damaged: list[bool] = []
+        self.heard_up = bytearray()
+        self._is_start_damaged = False  # of the message that comes next
         self._is_closed = False
         self._wake_read, self._wake_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name=f"cable-{name}", daemon=True)
@@ -52,10 +60,14 @@ class Cable:
             self._to_say.append((end, data))
         self._wake()
 
-    def noise(self, bit_error_rate: float) -> None:
-        """From now on each bit of either direction turns over with this probability, 0 .. 1."""
+    def spoil(self, faults: LineFaults | None) -> list[dict[str, int]]:
+        """From now on both directions suffer these faults; None ends them. Returns how often each of the former ones happened."""
         with self.changes:
-            self._bit_error_rate = bit_error_rate
+            before = [line.counts for line in (self._faulty_up, self._faulty_down) if line is not None]
+            self._faulty_up = FaultyLine(faults, self._seed * 2) if faults else None
+            self._faulty_down = FaultyLine(faults, self._seed * 2 + 1) if faults else None
+            self._seed += 1
+        return before
 
     def pull(self, end: str) -> None:
         """Take an end out: its port is gone, path and all. Returns when it is."""
@@ -101,10 +113,12 @@ class Cable:
                 to_say, self._to_say = self._to_say, []
             for end, data in to_say:
                 if end in ends:
-                    ends[end].push(data)
+                    ends[end].push(Piece(data, 0.0))
             by_master = {terminal.master: end for end, terminal in ends.items()}
-            writers = [master for master, end in by_master.items() if ends[end].pending]
-            readable, writable, _ = select.select([self._wake_read, *by_master], writers, [], 1.0)
+            now_s = time.monotonic()
+            writers = [master for master, end in by_master.items() if ends[end].has_due(now_s)]
+            wait_s = min((terminal.wait_s(now_s) for terminal in ends.values()), default=1.0)
+            readable, writable, _ = select.select([self._wake_read, *by_master], writers, [], wait_s)
             if self._wake_read in readable:
                 os.read(self._wake_read, _READ_BYTES)
                 readable.remove(self._wake_read)
@@ -114,26 +128,26 @@ class Cable:
                 ends[by_master[master]].flush()
 
     def _carry(self, end: str, ends: "dict[str, _Terminal]") -> None:
-        pieces = self._cutters[end].feed(ends[end].read())
-        messages = [piece for piece in pieces if piece != END]
-        if not pieces:
+        messages = self._cutters[end].feed(ends[end].read())
+        if not messages:
             return
+        out: list[Piece] = []
         with self.changes:
-            (self.up if end == DEVICE else self.down).extend(messages)
-        data = b"".join(pieces)
+            for message in messages:
+                line = self._faulty_up if end == DEVICE else self._faulty_down
+                pieces, is_damaged = line.carry(message) if line else ([Piece(message, 0.0)], False)
+                out += pieces
+                if message == END:
+                    self._is_start_damaged = is_damaged
+                    continue
+                (self.up if end == DEVICE else self.down).append(message)
+                if end == DEVICE:
+                    self.up_damaged.append(is_damaged or self._is_start_damaged)
+            if end == DEVICE:
+                self.heard_up += b"".join(piece.data for piece in out)
         for target in [DEVICE] if end != DEVICE else [name for name in ends if name != DEVICE]:
             if target in ends:
-                ends[target].push(self._with_noise(data))
-
-    def _with_noise(self, data: bytes) -> bytes:
-        if not self._bit_error_rate:
-            return data
-        noisy = bytearray(data)
-        for bit in range(8 * len(noisy)):
-            if self._noise.random() < self._bit_error_rate:
-                noisy[bit // 8] ^= 1 << bit % 8
-                self.flipped_bits += 1
-        return bytes(noisy)
+                ends[target].push(*out)
 
 
 class _Cutter:
@@ -158,7 +172,7 @@ class _Terminal:
         tty.setraw(self._slave)
         os.set_blocking(self.master, False)
         self._link = link
-        self.pending = b""
+        self._pending: deque[tuple[float, bytes]] = deque()  # when it may leave, octets
         fresh = link.with_name(link.name + ".new")
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(os.ttyname(self._slave))
@@ -170,18 +184,36 @@ class _Terminal:
         except OSError:
             return b""
 
-    def push(self, data: bytes) -> None:
-        self.pending = (self.pending + data)[-_MOST_PENDING_BYTES:]
+    def push(self, *pieces: Piece) -> None:
+        for piece in pieces:
+            before_s = self._pending[-1][0] if self._pending else time.monotonic()
+            self._pending.append((max(before_s, time.monotonic()) + piece.after_s, piece.data))
+        while sum(len(data) for _, data in self._pending) > _MOST_PENDING_BYTES:
+            self._pending.popleft()
         self.flush()
 
+    def has_due(self, now_s: float) -> bool:
+        return bool(self._pending) and self._pending[0][0] <= now_s
+
+    def wait_s(self, now_s: float) -> float:
+        """How long until the next octets may leave, at most 1 s."""
+        return min(1.0, max(0.0, self._pending[0][0] - now_s)) if self._pending and not self.has_due(now_s) else 1.0
+
     def flush(self) -> None:
-        if self.pending:
+        """Write what is due, each piece by itself."""
+        while self.has_due(time.monotonic()):
+            due_s, data = self._pending[0]
             try:
-                self.pending = self.pending[os.write(self.master, self.pending) :]
+                written = os.write(self.master, data) if data else 0
             except BlockingIOError:
-                pass
+                return
             except OSError:
-                self.pending = b""
+                self._pending.clear()
+                return
+            if written < len(data):
+                self._pending[0] = (due_s, data[written:])
+            else:
+                self._pending.popleft()
 
     def close(self) -> None:
         self._link.unlink(missing_ok=True)

@@ -13,8 +13,8 @@ BITMAP_BITS = 32
 MAX_IN_FLIGHT = 4
 #: First wait for an acknowledgement: a commit window, a slow SD card's fsync (100 ms) and the line, with room to spare.
 RESEND_MS = 2000
-#: Longest wait between tries while nothing answers: a gateway that returns is found within a minute.
-MAX_RESEND_MS = 60000
+#: Longest wait between tries while nothing answers, without its jitter of up to a half: a gateway that returns is found within a minute.
+MAX_RESEND_MS = 40000
 
 
 class ReceiveWindow:
