@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?=
 ONCE ?=
+# Most of the tests' time is waiting for real programs, so more of them than cores run at a time.
+WORKERS ?= 4
 PYTEST_ARGS ?=
 
 .PHONY: setup oracles demo test planted check bench soak deps lock format clean
@@ -27,7 +29,7 @@ demo: setup ## one street on this machine: real firmware, gateway, broker, autho
 	$(BIN)/lamppost demo $(if $(ONCE),--once) $(if $(SEED),--seed $(SEED))
 
 test: setup oracles ## every test that needs no root, in under ten minutes on two cores
-	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) $(PYTEST_ARGS)
 
 planted: setup oracles ## plant known bugs in a copy and expect the tests to catch each
 	$(BIN)/python hil_tests/planted.py

