@@ -163,7 +163,7 @@ class Node:
         if who is None or sequence is None or spool is None or ledger is None:
             return  # nothing can be signed or verified: the lamp burns, the log says why
         framer = Framer(who, sequence, spool, self._clock, self._guard.boots)
-        uplink = Uplink(node, spool, framer, sampler, link, self._values["frame_records"])
+        uplink = Uplink(node, spool, framer, sampler, link, self._values["frame_records"], self._restart.set)
         uplink.is_silenced = sequence.is_lost
         downlink = Downlink(node, who, ledger, uplink, self._fixtures, self._flash, self._keys_of, self._restart.set, self._counters)
         self._uplink, self._downlink = uplink, downlink

@@ -98,7 +98,11 @@ class Downlink:
     async def _verified(self, message: cose.Message, direction: int, node: int, epoch: int) -> bytes:
         await asyncio.sleep(0)  # 0.2 s of arithmetic on a chip: whoever is due goes first
         identity = self._identity
-        payload = frames.open_signed(message, identity.verifier, direction, identity.network, node, epoch)
+        try:
+            payload = frames.open_signed(message, identity.verifier, direction, identity.network, node, epoch)
+        except LocalError:
+            self._restart()  # a table went bad in RAM: only a new start reads it from flash
+            raise
         await asyncio.sleep(0)
         return payload
 

@@ -18,6 +18,8 @@ from lamppost_node.spool import Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lamppost_node.interfaces import Line
     from lamppost_node.services import Services
 
@@ -33,7 +35,18 @@ _RANGE_TRIES = 10
 class Uplink:
     """Owns the send window. `is_silenced`: the counter is gone, nothing is signed any more."""
 
-    def __init__(self, node: "Services", spool: Spool, framer: Framer, sampler: Sampler, link: "Line", max_records: int):
+    def __init__(
+        self,
+        node: "Services",
+        spool: Spool,
+        framer: Framer,
+        sampler: Sampler,
+        link: "Line",
+        max_records: int,
+        restart: "Callable[[], None]",
+    ):
+        """`restart()` is asked for when the signer's table went bad in RAM: only a new start reads it from flash."""
+        self._restart = restart
         self._node = node
         self._spool = spool
         self._framer = framer
@@ -120,12 +133,11 @@ class Uplink:
         try:
             frame = self._framer.build(first, count, self.oldest_owed())
         except LocalError as error:
-            if error.reason != "bad_payload":
-                self.is_silenced = True
-                self._node.log("uplink: silent, " + str(error))
-                return False
-            self._give_up(first.n)
-            return True
+            if error.reason == "bad_payload":
+                self._give_up(first.n)
+                return True
+            self._stop(error)
+            return False
         await asyncio.sleep(0)
         self._window.sent(frame.n, frame.count, frame_digest(frame.data), now_ms, _jitter_permille())
         await self._link.send(slip.FRAME, frame.data)
@@ -135,6 +147,13 @@ class Uplink:
     def _forget(self, n: int, count: int) -> None:
         self._window.forget(n, count)
         self._spool.acknowledge(self._window.highest)
+
+    def _stop(self, error: LocalError) -> None:
+        """Nothing can be signed: for good when the counter is gone, else until the restart that is asked for here."""
+        self.is_silenced = error.reason == "replayed"
+        self._node.log("uplink: silent, " + str(error))
+        if not self.is_silenced:
+            self._restart()
 
     def _give_up(self, n: int) -> None:
         """A record that can never be sent (another version's) is declared lost rather than left to block the others."""
@@ -154,9 +173,12 @@ class Uplink:
         await asyncio.sleep(0)
         try:
             frame = self._framer.build(first, min(self._max_records, entry[1] - first.n + 1), self.oldest_owed())
-        except LocalError:
-            self._advance_range(first.n + 1)
-            return True
+        except LocalError as error:
+            if error.reason == "bad_payload":
+                self._advance_range(first.n + 1)
+                return True
+            self._stop(error)
+            return False
         self._range_digest = frame_digest(frame.data)
         self._range_end = frame.n + frame.count - 1
         self._range_due_ms = now_ms + RESEND_MS * entry[2]

@@ -107,9 +107,9 @@ class Core:
         self.node = Services(self.clock, self.settings, {}, is_safe_mode, self.sampler, self.ledger, self.log_lines, watch, NODE)
         self.framer = Framer(self.identity, self.sequence, self.spool, self.clock, power_up)
         self.line = FakeLine()
-        self.uplink = Uplink(self.node, self.spool, self.framer, self.sampler, self.line, 16)
-        self.fixture = Fixture()
         self.restarts: list[bool] = []
+        self.uplink = Uplink(self.node, self.spool, self.framer, self.sampler, self.line, 16, lambda: self.restarts.append(True))
+        self.fixture = Fixture()
         self.downlink = Downlink(
             self.node,
             self.identity,

@@ -8,7 +8,11 @@ from fake_flash import FakeFlash
 from lamppost_node.refusal import Refused
 from lamppost_node.settings import wrap
 from lamppost_protocol import cbor, frames, orders, slip
+from lamppost_protocol.errors import LocalError
+from lamppost_protocol.es256_host import public_key
 from lamppost_protocol.hop import HopKey
+from lamppost_protocol.p256 import Verifier
+from lamppost_protocol.p256_tables import build_generator_table, build_table
 from node_parts import COMMAND_KEY, EPOCH, NETWORK, NODE, NODE_KEY, UNIX, Core, beacon_frame, order_frame
 
 LEVEL = orders.encode_order(UNIX - 10, UNIX + 999, orders.LEVEL, 1, [40, 0])
@@ -206,6 +210,27 @@ def test_a_lost_order_counter_obeys_nothing() -> None:
         await core.order(9, orders.LEVEL, 1, [40, 0])
         assert core.fixture.obeyed == []
         assert core.told() == [(9, orders.REFUSED, orders.STORE_FAULT)]
+
+    run_virtual(story())
+
+
+def test_a_verifier_gone_bad_in_ram_is_a_restart_not_a_deaf_node() -> None:
+    """A flipped bit in a comb table must not refuse the authority's orders for ever as if it were they that are wrong."""
+
+    async def story() -> None:
+        core = Core()
+        core.set_clock()
+        x_y = public_key(COMMAND_KEY)
+        table = bytearray(build_table(int.from_bytes(x_y[:32], "big"), int.from_bytes(x_y[32:], "big"), 5, 2))
+        core.identity.verifier = Verifier(x_y, build_generator_table(5, 2), table)  # type: ignore[assignment]
+        await core.order(1, orders.LEVEL, 1, [40, 0])
+        for at in range(40, len(table), 64):
+            table[at] ^= 4
+        with pytest.raises(LocalError):
+            await core.order(2, orders.LEVEL, 1, [50, 0])
+        assert [order.order_id for order in core.fixture.obeyed] == [1]
+        assert core.restarts == [True]
+        assert core.downlink.rejects == {}
 
     run_virtual(story())
 

@@ -9,7 +9,9 @@ from fake_flash import FakeFlash
 from lamppost_node.settings import wrap
 from lamppost_protocol import frames, kinds
 from lamppost_protocol.errors import LocalError
-from node_parts import EPOCH, UNIX, Core
+from lamppost_protocol.p256 import Signer
+from lamppost_protocol.p256_tables import build_generator_table
+from node_parts import EPOCH, NODE_KEY, UNIX, Core
 
 LAMP = kinds.LAMP
 
@@ -244,6 +246,30 @@ def test_a_lost_counter_ends_the_sending_not_the_keeping() -> None:
         assert core.uplink.is_silenced
         assert core.line.frames == []
         assert core.node.emit(LAMP, 0, [2]) == 2
+
+    run_virtual(story())
+
+
+def test_a_table_gone_bad_in_ram_is_a_restart_not_silence_for_ever() -> None:
+    """A flipped bit in the signer's comb table: no frame leaves, nothing is given up, and the node asks for the start that heals it."""
+
+    async def story() -> None:
+        core = Core()
+        core.set_clock()
+        core.node.emit(LAMP, 0, [1])
+        table = bytearray(build_generator_table(5, 2))
+        core.identity.signer = Signer(NODE_KEY, table)  # type: ignore[assignment]
+        await run_for(core, 1)
+        assert len(core.line.frames) == 1
+        for at in range(40, len(table), 64):
+            table[at] ^= 4
+        core.node.emit(LAMP, 0, [2])
+        core.uplink.resend(1, 1)
+        await run_for(core, 5)
+        assert len(core.line.frames) == 1
+        assert core.restarts
+        assert not core.uplink.is_silenced
+        assert core.spool.owed() == 2
 
     run_virtual(story())
 
