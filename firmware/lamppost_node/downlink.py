@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TASK = "downlink"
 _REPEAT_MS = 5_000
+_SKEW_S = 300  # the authority's clock may be ahead of the node's
 
 
 class Downlink:
@@ -126,6 +127,8 @@ class Downlink:
         if order_id <= self._ledger.highest and not self._ledger.is_lost:
             await self._repeat(message, order_id)
             return
+        if self._ledger.is_lost and self._is_told_lately():
+            raise RemoteError("replayed")  # nothing will be obeyed, and the same order again and again must not fill the spool
         payload = await self._verified(message, frames.ORDER, self._identity.node, self._identity.epoch)
         reason = self._advance(order_id)
         if reason == orders.NO_REASON:
@@ -153,14 +156,19 @@ class Downlink:
     async def _repeat(self, message: cose.Message, order_id: int) -> None:
         """An order from before: tell its last state again, verified and at most once in 5 s, so that nobody can fill the spool."""
         values = self._ledger.last_values(order_id)
-        now_ms = self._node.clock.monotonic_ms()
-        is_soon = self._repeated_ms is not None and now_ms - self._repeated_ms < _REPEAT_MS
-        if values is None or is_soon:
+        if values is None or self._is_told_lately():
             raise RemoteError("replayed")
-        self._repeated_ms = now_ms
         await self._verified(message, frames.ORDER, self._identity.node, self._identity.epoch)
         self._node.order_state(values[0] or 0, values[1] or 0, values[2] or 0, values[3], values[4], values[5])
         raise RemoteError("replayed")
+
+    def _is_told_lately(self) -> bool:
+        """Whether an order from before was answered within the last 5 s; if not, it counts as answered now."""
+        now_ms = self._node.clock.monotonic_ms()
+        if self._repeated_ms is not None and now_ms - self._repeated_ms < _REPEAT_MS:
+            return True
+        self._repeated_ms = now_ms
+        return False
 
     def _obey(self, order: Order) -> int:
         """Carry out a verified, new order or hand it to its fixture; the reason when it is not. Raises Refused, RemoteError."""
@@ -170,6 +178,8 @@ class Downlink:
         now = self._node.clock.now()
         if now is not None and order.not_after <= now:
             return orders.TOO_LATE
+        if now is not None and order.not_before > now + _SKEW_S and order.verb != orders.LEVEL:
+            return orders.BAD_ARGUMENTS  # only a lease can wait for its time
         if order.verb == orders.RESEND:
             return self._resend(order)
         if order.verb == orders.CONFIGURE:

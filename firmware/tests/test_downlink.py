@@ -1,5 +1,6 @@
 """What the line may make a node do: verified orders once, the right beacon, nothing else (R06, R20)."""
 
+import asyncio
 import random
 
 import pytest
@@ -15,6 +16,7 @@ from lamppost_protocol.p256 import Verifier
 from lamppost_protocol.p256_tables import build_generator_table, build_table
 from node_parts import COMMAND_KEY, EPOCH, NETWORK, NODE, NODE_KEY, UNIX, Core, beacon_frame, order_frame
 
+LAMP_ONLY = cbor.encode({"fixtures": [{"kind": "lamp"}]})
 LEVEL = orders.encode_order(UNIX - 10, UNIX + 999, orders.LEVEL, 1, [40, 0])
 
 
@@ -109,6 +111,10 @@ def test_what_is_not_ours_is_counted_and_moves_nothing(frame: bytes, reason: str
         (orders.CONFIGURE, 0, [b"\xff"], (UNIX, UNIX + 9), (orders.REFUSED, orders.BAD_ARGUMENTS)),
         (orders.CONFIGURE, 1, [b"\xa0"], (UNIX, UNIX + 9), (orders.REFUSED, orders.UNKNOWN_TARGET)),
         (orders.SCHEDULE, 1, [[1, 2]], (UNIX, UNIX + 9), (orders.REFUSED, orders.BAD_ARGUMENTS)),
+        (orders.SCHEDULE, 1, [[1, 100, [], []]], (UNIX + 400, UNIX + 999), (orders.REFUSED, orders.BAD_ARGUMENTS)),
+        (orders.CANCEL, 1, [1], (UNIX + 400, UNIX + 999), (orders.REFUSED, orders.BAD_ARGUMENTS)),
+        (orders.CONFIGURE, 0, [LAMP_ONLY], (UNIX + 400, UNIX + 999), (orders.REFUSED, orders.BAD_ARGUMENTS)),
+        (orders.RESEND, 0, [1, 1], (UNIX + 400, UNIX + 999), (orders.REFUSED, orders.BAD_ARGUMENTS)),
     ],
 )
 def test_refusals_say_why(verb: int, target: int, args: list, life: tuple[int, int], told: tuple[int, int]) -> None:
@@ -120,6 +126,7 @@ def test_refusals_say_why(verb: int, target: int, args: list, life: tuple[int, i
         await core.order(3, verb, target, args, life)
         assert core.told() == [(3, *told)]
         assert core.fixture.obeyed == []
+        assert core.restarts == []
         assert core.ledger.highest == 3
 
     run_virtual(story())
@@ -210,6 +217,24 @@ def test_a_lost_order_counter_obeys_nothing() -> None:
         await core.order(9, orders.LEVEL, 1, [40, 0])
         assert core.fixture.obeyed == []
         assert core.told() == [(9, orders.REFUSED, orders.STORE_FAULT)]
+
+    run_virtual(story())
+
+
+def test_an_order_repeated_to_a_node_without_its_counter_does_not_fill_the_spool() -> None:
+    """Anyone on the line can play a signed order again: told at most once in 5 s, whatever the node has lost."""
+
+    async def story() -> None:
+        flash = FakeFlash()
+        for copy in ("0", "1"):
+            flash.files["counters/tx." + copy] = wrap([EPOCH, 640])
+        core = Core(flash)
+        core.set_clock()
+        for _ in range(100):
+            await core.order(9, orders.LEVEL, 1, [40, 0])
+            await asyncio.sleep(0.1)
+        assert core.told() == [(9, orders.REFUSED, orders.STORE_FAULT)] * 2
+        assert core.fixture.obeyed == []
 
     run_virtual(story())
 

@@ -350,8 +350,6 @@ def test_refusals_have_their_reasons() -> None:
     for order_id in range(60, 68):
         street.order(street.level_order(order_id, 50, 1000 * order_id, 1000 * order_id + 9))
     assert reason(orders.LEVEL, [50, 0]) == orders.STORE_FAULT
-    with pytest.raises(Refused):
-        street.order(Order(51, now + 1000, now + 1900, orders.SCHEDULE, 1, [NIGHT]))
     street.order(street.level_order(60, 50, 1000 * 60, 1000 * 60 + 9))  # heard twice: kept once
 
 

@@ -1,7 +1,6 @@
 """Which orders a lamp takes, and why not the others. Signature, counter and validity were checked before; here it is about light."""
 
 from lamppost_protocol import orders
-from lamppost_protocol.compat import const
 from lamppost_protocol.errors import RemoteError
 
 from ..refusal import Refused
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from ..services import Services
     from .decision import Decision
     from .leases import Lease
-
-_SKEW_S = const(300)  # the authority's clock may be ahead of the node's
 
 
 def adds_light(order: "Order", safe_level_percent: int) -> bool:
@@ -30,8 +27,6 @@ def keep_order(order: "Order", decision: "Decision", node: "Services", config: d
         unix = node.clock.now()
         if order.verb == orders.LEVEL:
             _keep_lease(order, decision, unix, node.is_safe_mode, config)
-        elif unix is not None and order.not_before > unix + _SKEW_S:
-            raise Refused(orders.BAD_ARGUMENTS)  # only a lease can wait for its time
         elif order.verb == orders.CANCEL:
             lease = decision.leases.find(order.args[0])
             if lease is None:
