@@ -207,7 +207,7 @@ class Node:
                 is_confirmed = True
                 self._guard.confirm()
                 if not self._counters.task_restarts and self._config.source == "file":
-                    self._try("config", lambda: config.keep_good(self._flash))
+                    self._try("config", lambda: config.keep_good(self._flash, self._config.digest))
             if self._guard.is_safe_mode and now_ms >= health.SAFE_MODE_MS:
                 self._board.reset()
             self._clock.keep_floor()

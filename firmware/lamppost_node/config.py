@@ -3,6 +3,9 @@
 Order of trust: `config.cbor` (from provisioning or a signed order), else `config.good` (the last one that ran for a good minute),
 else what is built in here, which lights a lamp and reports nothing else. So no octet on flash can keep a lamp dark.
 
+On flash a map stands behind its crc32 (4 octets, big-endian): littlefs checks no file's content, and a flipped bit may turn a place or
+a level into another valid one. A bare map, as provisioning writes it, is taken too, and gets its checksum once it ran for a good minute.
+
 The form is a CBOR map with text keys: those of `NODE_KEYS`, `dst`, and `fixtures`, a list of maps with `kind`, `instance` and the
 keys the fixture's own module declares in `KEYS`. An unknown key is an error: a misspelt one must not silently do nothing.
 """
@@ -29,6 +32,7 @@ GOOD_FILE = "config.good"
 #: Far above any configuration; a longer file is not one.
 MAX_BYTES = 4096
 MAX_FIXTURES = 8
+_CRC_BYTES = 4
 
 #: (key, default, lowest, highest); a default of None leaves the value None when the key is missing.
 NODE_KEYS = (
@@ -149,7 +153,7 @@ def load(flash: Flash, keys_of: "Callable[[str], Keys | None]", is_safe_mode: bo
         if is_safe_mode and name == FILE:
             continue
         try:
-            if flash.size_bytes(name) > MAX_BYTES:
+            if flash.size_bytes(name) > MAX_BYTES + _CRC_BYTES:
                 errors.append(name + ": longer than %d bytes" % MAX_BYTES)
                 continue
             data = flash.read(name)
@@ -159,8 +163,9 @@ def load(flash: Flash, keys_of: "Callable[[str], Keys | None]", is_safe_mode: bo
         if data is None:
             errors.append(name + ": missing")
             continue
+        octets = _map_of(data)
         try:
-            return Config(decode(data, keys_of), source, binascii.crc32(data) & 0xFFFFFFFF, errors)
+            return Config(decode(octets, keys_of), source, binascii.crc32(octets) & 0xFFFFFFFF, errors)
         except ConfigError as error:
             errors.extend([name + ": " + text for text in error.errors])
     try:
@@ -171,13 +176,33 @@ def load(flash: Flash, keys_of: "Callable[[str], Keys | None]", is_safe_mode: bo
         return Config(check({"fixtures": []}, keys_of), "built-in", 0, errors)
 
 
-def keep_good(flash: Flash) -> None:
-    """After a good minute on `config.cbor`: it becomes the one to fall back to. Writes flash when it differs. Raises OSError."""
+def keep_good(flash: Flash, digest: int) -> None:
+    """After a good minute on `config.cbor`, whose crc32 is `digest`: it becomes the one to fall back to, and both get a checksum.
+
+    Writes flash when one differs; nothing when the file is no longer the one that runs. Raises OSError.
+    """
     data = flash.read(FILE)
-    if data is not None and data != flash.read(GOOD_FILE):
-        flash.replace(GOOD_FILE, data)
+    octets = b"" if data is None else _map_of(data)
+    if binascii.crc32(octets) & 0xFFFFFFFF != digest:
+        return
+    kept = _with_checksum(octets)
+    for name in (GOOD_FILE, FILE):
+        if flash.read(name) != kept:
+            flash.replace(name, kept)
 
 
 def store(flash: Flash, data: bytes) -> None:
     """Keep a configuration that `decode` accepted; it counts from the next boot. Raises OSError."""
-    flash.replace(FILE, data)
+    flash.replace(FILE, _with_checksum(data))
+
+
+def _with_checksum(octets: bytes) -> bytes:
+    head: bytes = (binascii.crc32(octets) & 0xFFFFFFFF).to_bytes(_CRC_BYTES, "big")
+    return head + octets
+
+
+def _map_of(data: bytes) -> bytes:
+    """The map's octets in a file: what stands behind a right checksum, else all of it, which with a wrong one before it is no map."""
+    if int.from_bytes(data[:_CRC_BYTES], "big") == binascii.crc32(data[_CRC_BYTES:]) & 0xFFFFFFFF:
+        return data[_CRC_BYTES:]
+    return data
