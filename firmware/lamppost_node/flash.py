@@ -88,6 +88,14 @@ class Flash:
                 return 0
             raise
 
+    def free_bytes(self) -> int | None:
+        """What the file system has room for in whole blocks; None where it cannot tell. On littlefs it walks all files: ask once."""
+        try:
+            status = os.statvfs(self.root)
+        except (AttributeError, OSError):
+            return None
+        return status[1] * status[4]
+
     def make_folder(self, folder: str) -> None:
         """Make `folder` and what lies above it; folders that exist are no error."""
         path = self._path(folder)

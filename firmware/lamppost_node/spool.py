@@ -66,6 +66,11 @@ class Spool:
         self._flash.make_folder(FOLDER)
         mark, is_known = self._load_cursor()
         self._find_segments()
+        free_bytes = self._flash.free_bytes()
+        if free_bytes is not None:
+            # Thinned segments fill half a block, and counters and settings must always find one: plan with half of what there is.
+            room_bytes = free_bytes + len(self._segments) * self._segment_bytes
+            self._capacity_bytes = min(self._capacity_bytes, max(room_bytes // 2, 4 * self._segment_bytes))
         expected = self._recover_newest()
         holes = self._head.load(expected)
         self.damaged += self._head.damaged

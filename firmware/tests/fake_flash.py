@@ -68,5 +68,8 @@ class FakeFlash:
     def size_bytes(self, name: str) -> int:
         return len(self.files.get(name, b""))
 
+    def free_bytes(self) -> int | None:
+        return None
+
     def make_folder(self, folder: str) -> None:
         pass

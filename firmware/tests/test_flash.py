@@ -1,5 +1,6 @@
 """The host folder behind the node's flash: the operations the rooms above rely on, on a real file system."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ def test_reading_into_a_buffer_stops_at_its_end(flash: Flash) -> None:
     assert flash.read_into("a", memoryview(buffer)[2:]) == 2
     assert bytes(buffer) == b"1212"
     assert flash.read_into("none", buffer) == 0
+
+
+def test_free_room_is_that_of_the_file_system(flash: Flash, tmp_path: Path) -> None:
+    """A number of octets where the folder exists, nothing known where it does not."""
+    free_bytes = flash.free_bytes()
+    assert free_bytes is not None
+    assert 0 < free_bytes <= shutil.disk_usage(tmp_path).total
+    assert Flash(str(tmp_path / "nowhere")).free_bytes() is None
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -116,6 +116,9 @@ class LittlefsFlash:
         except FileNotFoundError:
             return 0
 
+    def free_bytes(self) -> int | None:
+        return (BLOCKS - int(self._fs.used_block_count)) * BLOCK_BYTES
+
     def make_folder(self, folder: str) -> None:
         try:
             self._do(lambda: self._fs.mkdir(folder))
@@ -211,3 +214,26 @@ def test_the_power_cut_at_every_third_flash_operation(offset: int) -> None:
             Life(chip, handed, used).run(60)
         assert chip.at_cut is not None
         check_after(chip.at_cut, handed, used, k)
+
+
+def test_a_spool_configured_larger_than_its_flash_never_fills_it() -> None:
+    """Eight megabytes on a chip of 96 KB, nobody acknowledges: each record is kept, and counters and settings can always be written."""
+    chip = new_chip()
+    flash = LittlefsFlash(chip, False)
+    sequence = SequenceStore(flash, 1)
+    settings = Settings(flash)
+    spool = Spool(flash, settings, 1, 8_388_608, bytearray(BLOCK_BYTES))
+    spool.open()
+    for value in range(900):
+        flags = stored.KEEP if value % 3 == 0 else 0
+        n = spool.append(1, 1_790_000_000 + value, value * 60_000, 3, flags, kinds.LAMP, 0, [value, *range(1_000_000, 1_000_015)])
+        if value % 50 == 0:
+            settings.save("lease", [value, n])
+            for _ in range(64):
+                sequence.take()
+    assert (spool.refused, settings.failed) == (0, 0)
+    assert spool.dropped > 300
+    assert flash.free_bytes() >= 4 * BLOCK_BYTES
+    again = Spool(LittlefsFlash(Chip(bytes(chip.buffer)), False), settings, 1, 8_388_608, bytearray(BLOCK_BYTES))
+    again.open()
+    assert again.next_n == spool.next_n
