@@ -37,6 +37,7 @@ class SerialLink:
                 await asyncio.wait_for(self._writer.drain(), WRITE_S)
             except (asyncio.TimeoutError, OSError):
                 self.write_faults += 1
+                self._writer.out_buf = b""  # type: ignore[attr-defined]  # kept by MicroPython, with the next message added to it, for ever
                 return False
         return True
 
