@@ -108,15 +108,28 @@ class Uplink:
 
     async def _send_one(self, now_ms: int) -> bool:
         """Send what is most urgent; False when there is nothing to send now."""
-        if self._sampler.alarms:
-            n = self._sampler.alarms.pop(0)
-            if self._window.is_owed(n):
-                return await self._send(n, 1, now_ms)
-            return True
+        self._window.expire(now_ms)
+        alarm_n = self._next_alarm()
+        if alarm_n:
+            return await self._send(alarm_n, 1, now_ms)
         job = self._window.take(now_ms, self._spool.next_n, self._max_records, _LIVE_RECORDS)
         if job is not None:
             return await self._send(job[0], job[1], now_ms)
         return await self._send_range(now_ms)
+
+    def _next_alarm(self) -> int:
+        """The first alarm that is owed and not on its way, 0 for none: one that nobody answered goes ahead of an outage's records too."""
+        alarms = self._sampler.alarms
+        index = 0
+        while index < len(alarms):
+            n = alarms[index]
+            if not self._window.is_owed(n):
+                alarms.pop(index)
+            elif self._window.is_in_flight(n):
+                index += 1
+            else:
+                return n
+        return 0
 
     async def _send(self, n: int, count: int, now_ms: int) -> bool:
         first = self._spool.read_from(n)

@@ -86,6 +86,32 @@ def test_an_alarm_goes_alone_and_before_everything() -> None:
     run_virtual(story())
 
 
+def test_an_alarm_of_an_outage_is_the_first_thing_heard_after_it() -> None:
+    """Raised while nobody answered, with a day of records owed: it is tried again and again, and needs no place in their queue."""
+
+    async def story() -> None:
+        core = Core()
+        core.set_clock()
+        for value in range(500):
+            core.node.emit(LAMP, 0, [value])
+        again = Core(core.flash)
+        again.set_clock()
+        task = asyncio.create_task(again.uplink.run())
+        await asyncio.sleep(30)
+        n = again.node.emit(kinds.BIN, 0, [1, 2, 3, 4], alarm=True)
+        await asyncio.sleep(600)
+        silent = len(again.line.heard)
+        assert silent < 40
+        again.line.answer = again.uplink
+        await asyncio.sleep(180)
+        task.cancel()
+        assert again.line.numbers()[silent] == (n, 1)
+        assert again.spool.owed() == 0
+        assert again.sampler.alarms == []
+
+    run_virtual(story())
+
+
 def test_live_records_go_ahead_of_back_fill() -> None:
     """While an outage's records drain, a new one does not wait for them."""
 

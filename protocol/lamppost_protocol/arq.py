@@ -84,7 +84,7 @@ class SendWindow:
 
         Follow it by `sent` once the frame is on the line. `live_count`: how many of the newest a live frame takes at most.
         """
-        self._expire(now_ms)
+        self.expire(now_ms)
         if len(self._in_flight) >= (MAX_IN_FLIGHT if self._silent == 0 else 1):
             return None
         newest = next_n - 1
@@ -96,7 +96,7 @@ class SendWindow:
                 return first, min(newest - first + 1, max_count), True
         n = self.highest + 1
         while n <= newest:
-            if self.is_owed(n) and not self._is_in_flight(n):
+            if self.is_owed(n) and not self.is_in_flight(n):
                 return n, self._run(n, min(max_count, newest - n + 1)), False
             n += 1
         return None
@@ -148,7 +148,8 @@ class SendWindow:
                 due = entry[2]
         return due
 
-    def _expire(self, now_ms: int) -> None:
+    def expire(self, now_ms: int) -> None:
+        """Owe again what was on its way for too long."""
         waiting = [e for e in self._in_flight if e[2] > now_ms]
         if len(waiting) < len(self._in_flight):
             self._silent += 1
@@ -160,7 +161,8 @@ class SendWindow:
             if at >= 0:
                 self._acked |= 1 << at
 
-    def _is_in_flight(self, n: int) -> bool:
+    def is_in_flight(self, n: int) -> bool:
+        """Return whether record `n` is on its way and not yet acknowledged."""
         for entry in self._in_flight:
             if entry[0] <= n < entry[0] + entry[1]:
                 return True
@@ -168,7 +170,7 @@ class SendWindow:
 
     def _run(self, n: int, most: int) -> int:
         count = 1
-        while count < most and self.is_owed(n + count) and not self._is_in_flight(n + count):
+        while count < most and self.is_owed(n + count) and not self.is_in_flight(n + count):
             count += 1
         return count
 
