@@ -34,6 +34,7 @@ class I2C(_Part):
 CORRUPT = """
 class _Flash:
     def readblocks(self, *arguments):
+        print("flash touched")
         raise OSError(5)
     writeblocks = readblocks
     def ioctl(self, operation, argument):
@@ -70,6 +71,10 @@ def test_watchdog_then_lamp_then_flash(tmp_path: Path, flashbdev: str | None) ->
     assert lines.count("duty 65535") == 2
     assert lines.count("relay 0") == 2
     assert "pwm 65535" in lines
+    if flashbdev == CORRUPT:
+        touched = lines.index("flash touched")
+        assert lines[:touched].count("duty 65535") == 2
+        assert lines[:touched].count("relay 0") == 2
 
 
 @pytest.mark.parametrize("part", ["WDT", "PWM", "Pin"])
