@@ -85,6 +85,7 @@ def test_replays_never_act_in_this_life_or_the_next() -> None:
         (frames.seal_acknowledgement(HopKey(bytes(range(32))), NETWORK, NODE + 1, EPOCH, 0, 0, bytes(8)), "unknown_node"),
         (frames.seal_acknowledgement(HopKey(bytes(range(32))), NETWORK, NODE, EPOCH, 5, 0, bytes(8)), "bad_payload"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "frame",  # the keys, and so the octets, are new in every process
 )
 def test_what_is_not_ours_is_counted_and_moves_nothing(frame: bytes, reason: str) -> None:
     """Forged, misdirected, malformed: one count under its name, no record, no counter moved."""

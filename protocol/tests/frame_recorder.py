@@ -1,10 +1,11 @@
-"""pytest plug-in: holds every frame that any test seals on CPython, and that our decoders accept, against lamppost.cddl.
+"""pytest plug-in: holds every frame that any test seals or opens on CPython, and that our decoders accept, against lamppost.cddl.
 
-Frames are kept as they are sealed; the judging is at the end of the run.
-
-Frames whose payload our own decoder refuses were made wrong on purpose and are left out. A frame that we accept and the grammar refuses
-fails the run.
+Opened frames include those of real nodes. Frames are kept as they pass; the judging is at the end of the run, in one process: workers
+hand theirs to the one that started them. Frames whose payload our own decoder refuses were made wrong on purpose and are left out. A
+frame that we accept and the grammar refuses fails the run.
 """
+
+from typing import Any
 
 import oracles
 import pytest
@@ -12,19 +13,31 @@ from lamppost_protocol import beacons, cose, frames, orders, records
 from lamppost_protocol.errors import ProtocolError
 
 MOST = 3000
-_seen: dict[bytes, None] = {}
+_OUTPUT = "lamppost_frames"
+seen: dict[str, None] = {}
 _encode = cose.encode
+_open_signed = frames.open_signed
+
+
+def _keep(data: bytes) -> bytes:
+    if len(seen) < MOST:
+        seen[data.hex()] = None
+    return data
 
 
 def _recording_encode(kind: int, protected: bytes, payload: bytes, proof: bytes) -> bytes:
-    data = _encode(kind, protected, payload, proof)
-    if len(_seen) < MOST:
-        _seen[data] = None
-    return data
+    return _keep(_encode(kind, protected, payload, proof))
+
+
+def _recording_open(message: cose.Message, *context: Any) -> bytes:
+    payload = _open_signed(message, *context)
+    _keep(_encode(message.kind, message.protected, message.payload, message.proof))
+    return payload
 
 
 def pytest_configure() -> None:
     cose.encode = _recording_encode
+    frames.open_signed = _recording_open
 
 
 def is_accepted(data: bytes) -> bool:
@@ -44,9 +57,22 @@ def is_accepted(data: bytes) -> bool:
     return True
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A worker of pytest-xdist has ended: its frames are judged with the others."""
+    seen.update(dict.fromkeys(getattr(node, "workeroutput", {}).get(_OUTPUT, ())))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    data = [frame.hex() for frame in _seen if is_accepted(frame)]
-    if not data or not oracles.PYTHON.exists():
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_OUTPUT] = list(seen)
+        return
+    data = [item for item in seen if is_accepted(bytes.fromhex(item))]
+    if not data:
+        return
+    if not oracles.PYTHON.exists():
+        print(f"\n{len(data)} frames made by the tests, not judged: run `make oracles`")
         return
     answers = oracles.ask([{"judge": "zcbor", "rule": "frame", "data": item} for item in data])
     wrong = [(item, answer) for item, answer in zip(data, answers, strict=True) if not answer["ok"]]

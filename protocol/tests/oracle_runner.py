@@ -6,6 +6,7 @@ Reads JSON lines and answers one line each, {"ok": true} or {"ok": false, "why":
   {"judge": "cwt" | "pycose", "data": hex, "aad": hex, "hop_key": hex}          a COSE_Mac0 message and its tag
 """
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -47,7 +48,8 @@ def judge(question: dict) -> None:
 
 for line in sys.stdin:
     try:
-        judge(json.loads(line))
+        with contextlib.redirect_stdout(sys.stderr):  # zcbor prints what it tried
+            judge(json.loads(line))
         print(json.dumps({"ok": True}))
     except Exception as error:
         print(json.dumps({"ok": False, "why": f"{type(error).__name__}: {error}"[:300]}))
