@@ -37,6 +37,16 @@ def test_level_to_voltage(permille: int, applied: int, millivolt: int) -> None:
     assert relay.level == 0
 
 
+def test_no_curve_makes_full_light_less() -> None:
+    """A configured curve that ends low, or falls, still gives 10 V at 100 %, and reads back as 100 %."""
+    for curve in (REAL_CURVE, ((100, 9000), (1000, 500)), ((100, 0), (1000, 0))):
+        dimmer, pwm, _ = make(curve)
+        dimmer.set_permille(500)
+        dimmer.set_permille(1000)
+        assert pwm.duty == 65535
+        assert dimmer.read_permille() == 1000
+
+
 def test_off_is_the_relay_and_on_is_dimmed_first() -> None:
     """Opening: relay before the voltage falls. Closing: at the wanted voltage, not with a flash of full light."""
     dimmer, pwm, relay = make()

@@ -45,7 +45,9 @@ class Dimmer:
         is_off = permille == 0
         if self._relay is not None and is_off:
             self._relay.value(1)
-        self._pwm.duty_u16(self._curve.at(permille) * _FULL_DUTY_U16 // _FULL_MV)
+        # 10 V is full light by the standards: no configured curve can make "100 %" anything less.
+        millivolt = _FULL_MV if permille == FULL_PERMILLE else self._curve.at(permille)
+        self._pwm.duty_u16(millivolt * _FULL_DUTY_U16 // _FULL_MV)
         if self._relay is not None and not is_off:
             self._relay.value(0)
         self.level_permille = permille
