@@ -141,7 +141,8 @@ class Publisher:
         """Publish until cancelled; then say so on the health topic and keep what was confirmed."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_numbers(), name="publisher numbers")
-            group.create_task(self._run_connections(), name="publisher connections")
+            # In this task: a group cancels its own only once, and aiomqtt's `wait_for` may swallow that (CPython #86296).
+            await self._run_connections()
 
     async def _run_connections(self) -> None:
         while True:

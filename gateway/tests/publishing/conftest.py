@@ -18,6 +18,7 @@ import aiomqtt
 import pytest
 from lamppost_gateway import config
 from lamppost_gateway.backoff import Backoff
+from lamppost_gateway.daemon import end_tasks
 from lamppost_gateway.downlinks import Downlinks
 from lamppost_gateway.errors import OutboxFull
 from lamppost_gateway.metrics import Metrics
@@ -242,9 +243,9 @@ port = {port}
         try:
             yield self
         finally:
-            for task in tasks:
-                task.cancel()
-            ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+            await end_tasks(tasks, 5)
+            assert all(task.done() for task in tasks), "still running 5 s after it was told to end"
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
             self.store.stop()
             await asyncio.wait_for(writer, 5)
             await self.store.close()
