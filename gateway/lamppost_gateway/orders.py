@@ -264,15 +264,24 @@ class Orders:
         known.due_s = _loop_s() + known.backoff.next_s()
         at_ms = int(self._wall_s() * 1000)
         self._metrics.count("order_sends")
-        outbox = self._store.outbox
-        self._write_down(outbox.order_sent, queued.order_id, at_ms)
+        self._write_down(self._store.outbox.order_sent, queued.order_id, at_ms)
         if known.state == orders.QUEUED:
             known.state = orders.SENT
-            if queued.verb == orders.RESEND:
-                first_n, last_n = _resend_range(queued)
-                await self._store.write(outbox.expect_resend, queued.node, queued.epoch, first_n, last_n, queued.not_after * 1000)
-            evidence = {"by": "gateway", "link": self._downlinks.link_of(queued.node)}
-            await self._set_state(queued.order_id, orders.SENT, at_ms, evidence)
+            try:
+                await self._note_sent(queued, at_ms)
+            except OutboxError:
+                if known.state == orders.SENT:  # the node has not answered meanwhile
+                    known.state = orders.QUEUED  # noted with the next sending
+                raise
+
+    async def _note_sent(self, queued: QueuedOrder, at_ms: int) -> None:
+        """Write down that an order is on its way, and what it will bring. Raises OutboxError."""
+        outbox = self._store.outbox
+        if queued.verb == orders.RESEND:
+            first_n, last_n = _resend_range(queued)
+            await self._store.write(outbox.expect_resend, queued.node, queued.epoch, first_n, last_n, queued.not_after * 1000)
+        evidence = {"by": "gateway", "link": self._downlinks.link_of(queued.node)}
+        await self._set_state(queued.order_id, orders.SENT, at_ms, evidence)
 
     async def _set_state(self, order_id: int, state: int, at_ms: int, evidence: dict[str, Any], **how: bool) -> bool:
         text = json.dumps(evidence, separators=(",", ":"))

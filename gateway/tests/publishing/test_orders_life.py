@@ -386,6 +386,33 @@ def test_resend_order_tells_the_outbox_what_to_expect(bench: Any, quiet_street: 
     bench.run(test)
 
 
+def test_resend_order_sent_while_the_disk_is_full_is_still_expected_afterwards(bench: Any, quiet_street: Any) -> None:
+    """What it brings would else be taken for duplicates and never be published again."""
+
+    async def test() -> None:
+        street = quiet_street
+        async with street.running(resend_first_s=0.1):
+            await taken(street, street.authority.order(0x11, 7, verb=orders.RESEND, target=0, args=(1, 2)))
+            street.store.outbox.is_full = True
+            street.downlinks.heard_hello(0x11, "line", 1)
+            announce(street)
+            await bench.until(lambda: street.link.sent != [])
+            await bench.until(lambda: counted(street, "outbox_full") > 0)
+            street.store.outbox.is_full = False
+            announce(street)
+            await bench.until(lambda: expected(street))
+            assert await states(street, 7) == [orders.QUEUED, orders.SENT]
+
+    def announce(street: Any) -> None:
+        street.orders.hello_heard("line", hello.Hello(bench.NETWORK, 0x11, 1, 0, None, 1, 1, ""))
+
+    async def expected(street: Any) -> bool:
+        rows = await street.store.read(lambda: list(street.store.outbox._connection.execute("SELECT first_n, last_n FROM resend")))
+        return rows == [(1, 2)] and orders.SENT in await states(street, 7)
+
+    bench.run(test)
+
+
 def test_order_waits_while_the_node_asks_for_the_time(bench: Any, quiet_street: Any) -> None:
     """A node without the time must refuse what could remove light: the beacon it asks for goes first."""
 
