@@ -141,3 +141,16 @@ def test_a_refused_file_warns_once_and_tells_when_it_is_good_again(city: City) -
     lines = [line for line in stream.getvalue().splitlines() if "event=registry" in line]
     assert [line.split("event=")[1].split()[0] for line in lines] == ["registry_failed", "registry_recovered", "registry_loaded"]
     assert "failures=5" in lines[1]
+
+
+def test_hop_keys_closed_after_the_advice_are_read_without_a_signal(city: City) -> None:
+    """chmod changes no content: a gateway that asked for it must notice all the same."""
+    known = registry(city)
+    hop_keys = city.folder / "hop-keys.json"
+    hop_keys.chmod(0o644)
+    with pytest.raises(RegistryError, match="chmod 600"):
+        known.load()
+    assert known.refresh() is False
+    hop_keys.chmod(0o600)
+    assert known.refresh() is True
+    assert known.hop_key(1) is not None
