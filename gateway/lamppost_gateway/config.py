@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from lamppost_protocol.errors import LocalError
+from lamppost_protocol.es256_host import HostVerifier
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lamppost_gateway.errors import ConfigError, Problem
 
@@ -45,6 +47,14 @@ def _hex_bytes(length: int) -> BeforeValidator:
     return BeforeValidator(parse)
 
 
+def _on_curve(key: bytes) -> bytes:
+    try:
+        HostVerifier(key)
+    except LocalError:
+        raise ValueError("not a P-256 public key; copy public_key of authority-public.json") from None
+    return key
+
+
 class _Section(BaseModel):
     # hide_input_in_errors: a password typed into the wrong place must not reach a message
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -56,10 +66,12 @@ class GatewayConfig(_Section):
     state_dir: Annotated[Path, Field(description="folder of outbox, registry and sockets")] = Field(default_factory=default_state_dir)
     registry: Annotated[Path, Field(description="who is known, with public keys")] = Path("registry.json")
     hop_keys: Annotated[Path, Field(description="acknowledgement keys, mode 0600")] = Path("hop-keys.json")
-    authority_public_key: Annotated[bytes, _hex_bytes(64), Field(description="the authority's public key: x and y, 128 hex digits")]
-    authority_id: Annotated[bytes | None, _hex_bytes(4), Field(description="the authority's key id, 8 hex digits; unset: not compared")] = (
-        None
-    )
+    authority_public_key: Annotated[
+        bytes, _hex_bytes(64), AfterValidator(_on_curve), Field(description="public_key of authority-public.json: x and y, 128 hex digits")
+    ]
+    authority_id: Annotated[
+        bytes | None, _hex_bytes(4), Field(description="issuer of authority-public.json, 8 hex digits; unset: not compared")
+    ] = None
 
 
 class LinkConfig(_Section):

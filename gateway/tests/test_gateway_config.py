@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 from lamppost_gateway import config
 from lamppost_gateway.errors import ConfigError
+from lamppost_protocol.es256_host import public_key
 from street.gateway_rig import City, SenderNode
 
-GOOD = """[gateway]
+AUTHORITY_KEY = public_key(bytes(31) + b"\x01").hex()
+GOOD = (
+    """[gateway]
 id = "g1"
 network = "0a0b0c0d"
 state_dir = "state"
@@ -20,7 +23,9 @@ path = "/dev/ttyUSB0"
 name = "line1"
 path = "ports/b"
 baud = 9600
-""" % ("ab" * 64)
+"""
+    % AUTHORITY_KEY
+)
 
 
 def problems_of(text: str, folder: Path) -> list[str]:
@@ -130,7 +135,7 @@ def test_a_password_typed_into_the_file_is_not_repeated(tmp_path: Path) -> None:
 
 def test_the_example_names_every_key_with_its_default(tmp_path: Path) -> None:
     """What `lamppost-gateway example` prints, with the required keys filled in, is the default configuration."""
-    required = {"id": '"g1"', "network": '"0a0b0c0d"', "authority_public_key": f'"{"ab" * 64}"', "name": '"a"', "path": '"/dev/a"'}
+    required = {"id": '"g1"', "network": '"0a0b0c0d"', "authority_public_key": f'"{AUTHORITY_KEY}"', "name": '"a"', "path": '"/dev/a"'}
     lines = []
     for line in config.example().splitlines():
         if line.startswith("#") and not line.startswith("# "):
@@ -168,3 +173,10 @@ def test_the_rigs_configuration_is_good(tmp_path: Path) -> None:
     """Guards the other tests."""
     city = City(tmp_path / "state", [SenderNode(1, 1)])
     assert config.load(city.write_config([tmp_path / "tty"])).gateway.id == "g1"
+
+
+def test_an_authority_key_that_is_none_is_told_with_its_line(tmp_path: Path) -> None:
+    """A mistyped digit is a sentence of `check`, not a traceback of `run`."""
+    (problem,) = problems_of(GOOD.replace(AUTHORITY_KEY, "ab" * 64), tmp_path)
+    assert problem.startswith("line 5: gateway.authority_public_key: ")
+    assert "authority-public.json" in problem
