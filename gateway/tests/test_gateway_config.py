@@ -10,12 +10,11 @@ from lamppost_protocol.es256_host import public_key
 from street.gateway_rig import City, SenderNode
 
 AUTHORITY_KEY = public_key(bytes(31) + b"\x01").hex()
-GOOD = (
-    """[gateway]
+GOOD = f"""[gateway]
 id = "g1"
 network = "0a0b0c0d"
 state_dir = "state"
-authority_public_key = "%s"
+authority_public_key = "{AUTHORITY_KEY}"
 [[link]]
 name = "line0"
 path = "/dev/ttyUSB0"
@@ -24,8 +23,6 @@ name = "line1"
 path = "ports/b"
 baud = 9600
 """
-    % AUTHORITY_KEY
-)
 
 
 def problems_of(text: str, folder: Path) -> list[str]:
