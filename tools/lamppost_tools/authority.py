@@ -62,23 +62,23 @@ class Authority:
     def answer_request(self, data: bytes) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Answer one `order/request`: (document for order/response, document for order/signed or None when refused).
 
-        A request id seen before gets its first answer again and no second signature. Never raises for bad requests.
+        A request id seen before gets its first answer and its first signed order again, and no second signature: the
+        first may have been lost on its way to the broker. Never raises for bad requests.
         """
         request_id = _request_id_of(data)
         try:
             request = parse_request(data)
             earlier = self._answered.get(request.request_id)
             if earlier is not None:
-                return earlier, None
+                return _pick(earlier, _RESPONSE_KEYS), _pick(earlier, _SIGNED_KEYS)
             signed = self._sign_order(request)
         except RequestRefusedError as error:
             return _refusal(request_id, error.detail, error.reason), None
         except (ToolError, OSError) as error:
             # the counter, the log or the registry cannot be used: nothing was signed that anybody will see
             return _refusal(request_id, str(error), "authority_fault"), None
-        response = _pick(signed, _RESPONSE_KEYS)
-        self._remember(request.request_id, response)
-        return response, _pick(signed, _SIGNED_KEYS)
+        self._remember(signed)
+        return _pick(signed, _RESPONSE_KEYS), _pick(signed, _SIGNED_KEYS)
 
     def beacon_for_all(self) -> dict[str, Any]:
         """A broadcast beacon, document for beacon/signed."""
@@ -91,7 +91,7 @@ class Authority:
             name = str(hello["node"])
             nonce = bytes.fromhex(hello["nonce"]) if hello.get("nonce") else None
             entry = self._registry.nodes().get(name)
-        except (ValueError, KeyError, TypeError, AttributeError, ToolError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ToolError):
             return None
         if nonce is None or len(nonce) != beacons.NONCE_BYTES or entry is None or entry.get("revoked"):
             return None
@@ -140,8 +140,8 @@ class Authority:
             "frame": frame.hex(),
         }
 
-    def _remember(self, request_id: str, response: dict[str, Any]) -> None:
-        self._answered[request_id] = response
+    def _remember(self, signed: dict[str, Any]) -> None:
+        self._answered[signed["request_id"]] = signed
         while len(self._answered) > _REMEMBERED_REQUESTS:
             del self._answered[next(iter(self._answered))]
 
@@ -160,7 +160,7 @@ class Authority:
                     continue  # a torn last line: its order was never handed out
                 if signed["at"] >= since_s:
                     self._recent.note(int(signed["node"], 16), bool(signed["dark"]), int(signed["at"]))
-                self._remember(signed["request_id"], _pick(signed, _RESPONSE_KEYS))
+                self._remember(signed)
 
 
 def open_authority(folder: Path, settings: AuthoritySettings, unix_s: Callable[[], int]) -> Authority:

@@ -36,12 +36,19 @@ def write_json(path: Path, value: Any, mode: int = PUBLIC_MODE) -> None:
 
 
 def append_line(path: Path, line: str, mode: int = OWNER_ONLY_MODE) -> None:
-    """Append one line, durable when this returns."""
+    """Append one line, durable when this returns. Raises OSError, with nothing appended, when there is no room for all of it."""
     fresh = not path.exists()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
     try:
-        os.write(descriptor, line.encode() + b"\n")
-        os.fsync(descriptor)
+        size_bytes = os.fstat(descriptor).st_size
+        left = line.encode() + b"\n"
+        try:
+            while left:
+                left = left[os.write(descriptor, left) :]  # a full disk takes a part first and refuses the rest
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size_bytes)
+            raise
     finally:
         os.close(descriptor)
     if fresh:

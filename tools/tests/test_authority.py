@@ -1,6 +1,7 @@
 """The signer: counters never repeat, limits hold, files are guarded, every signed order is in the log."""
 
 import json
+import resource
 import stat
 from pathlib import Path
 
@@ -118,6 +119,29 @@ def test_garbage_requests_are_answered(authority, data):
     assert (response["reason"], signed) == ("bad_request", None)
 
 
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff", b'{"node": 5}', b'{"node": "0000a001", "nonce": 5}', b"[" * 8000])
+def test_garbage_hellos_are_passed_over(authority, data):
+    """Whoever may publish a hello must not be able to end the authority."""
+    assert authority.answer_hello(data) is None
+
+
+def test_order_that_a_full_disk_cannot_log_is_not_handed_out(city, clock, authority):
+    """The disk takes a part of the line: no signed order leaves, the part goes, and the next order is whole again."""
+    assert ask(authority, level_percent=40)[1] is not None
+    log = city.authority / "signed-orders.jsonl"
+    before = log.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, hard))
+    try:
+        response, signed = ask(authority, level_percent=50)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (response["reason"], signed) == ("authority_fault", None)
+    assert log.read_bytes() == before
+    assert ask(authority, level_percent=60)[1] is not None
+    assert [json.loads(line)["args"][0] for line in log.read_text().splitlines()] == [40, 60]
+
+
 def test_revoked_node_gets_no_order_and_no_beacon(city, authority):
     """A revoked node is refused by name and not told the time."""
     city.registry.revoke(0xA001)
@@ -209,12 +233,16 @@ def test_orders_per_node_are_limited(city, clock):
 
 
 def test_same_request_is_signed_once(city, clock, authority):
-    """A request that the broker delivers twice gets the same answer and one signature, over a restart too."""
-    response, signed = ask(authority, request_id="once", level_percent=40)
-    assert signed is not None
-    assert ask(authority, request_id="once", level_percent=40) == (response, None)
+    """A request that the broker delivers twice gets the same answer and one signature, over a restart too.
+
+    The signed order comes again, octet for octet: the first may never have reached the broker.
+    """
+    first = ask(authority, request_id="once", level_percent=40)
+    assert first[1] is not None
+    assert ask(authority, request_id="once", level_percent=40) == first
     restarted = open_authority(city.authority, load_settings(city.authority), clock)
-    assert ask(restarted, request_id="once", level_percent=40) == (response, None)
+    assert ask(restarted, request_id="once", level_percent=40) == first
+    assert len((city.authority / "signed-orders.jsonl").read_text().splitlines()) == 1
 
 
 def test_log_holds_every_signed_order(city, clock, authority):
