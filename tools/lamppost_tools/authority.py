@@ -13,6 +13,7 @@ from lamppost_protocol import beacons, frames, orders
 from lamppost_protocol.es256_host import HostSigner, generate_private_key, public_key
 
 from lamppost_tools.authority_key import load_key, read_passphrase
+from lamppost_tools.authority_public import read_authority_public
 from lamppost_tools.authority_settings import (
     COUNTERS_NAME,
     KEY_NAME,
@@ -21,7 +22,7 @@ from lamppost_tools.authority_settings import (
     AuthoritySettings,
 )
 from lamppost_tools.counters import CounterFile
-from lamppost_tools.durable import append_line, read_json, write_json
+from lamppost_tools.durable import append_line
 from lamppost_tools.errors import RefusedError, ToolError
 from lamppost_tools.order_rules import (
     OrderRequest,
@@ -168,8 +169,8 @@ def open_authority(folder: Path, settings: AuthoritySettings, unix_s: Callable[[
     identity = settings.authority
     passphrase = None if identity.passphrase_file is None else read_passphrase(folder / identity.passphrase_file)
     private_key = load_key(folder / KEY_NAME, passphrase)
-    public = read_json(folder / PUBLIC_NAME, "this folder is not complete: run lamppost authority init elsewhere")
-    if public.get("public_key") != public_key(private_key).hex():
+    public = read_authority_public(folder / PUBLIC_NAME)
+    if public.public_key != public_key(private_key):
         raise RefusedError(
             f"{folder / KEY_NAME} is not the key that {PUBLIC_NAME} names",
             "nodes would refuse every order: put the right key back",
@@ -181,17 +182,6 @@ def new_private_key() -> bytes:
     """A P-256 private key from the operating system's generator, 32 bytes."""
     key: bytes = generate_private_key()
     return key
-
-
-def write_public(path: Path, network: int, issuer: int, private_key: bytes) -> dict[str, str]:
-    """Write what gateways and nodes need to know of the authority: network, issuer id, public key. No secret."""
-    document = {
-        "network": f"{network:08x}",
-        "issuer": f"{issuer:08x}",
-        "public_key": public_key(private_key).hex(),
-    }
-    write_json(path, document)
-    return document
 
 
 def _pick(signed: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

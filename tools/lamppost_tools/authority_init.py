@@ -4,8 +4,11 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from lamppost_tools.authority import new_private_key, write_public
+from lamppost_protocol.es256_host import public_key
+
+from lamppost_tools.authority import new_private_key
 from lamppost_tools.authority_key import read_passphrase, save_key
+from lamppost_tools.authority_public import AuthorityPublic, write_authority_public
 from lamppost_tools.authority_settings import COUNTERS_NAME, KEY_NAME, PUBLIC_NAME, SETTINGS_NAME, settings_text
 from lamppost_tools.broker import BrokerSettings
 from lamppost_tools.counters import CounterFile
@@ -31,4 +34,6 @@ def init_authority(
     if passphrase_file is not None:
         text = text.replace("\n\n[broker]", f'\npassphrase_file = "{passphrase_file.resolve()}"\n\n[broker]', 1)
     write_file(folder / SETTINGS_NAME, text.encode())
-    return write_public(folder / PUBLIC_NAME, network, issuer, private_key)
+    public = AuthorityPublic(network, issuer, public_key(private_key))
+    write_authority_public(folder / PUBLIC_NAME, public)
+    return public.document()

@@ -54,7 +54,7 @@ class Topics:
 
 @asynccontextmanager
 async def connect(settings: BrokerSettings, identifier: str | None = None) -> AsyncIterator[Client]:
-    """A connected client. Raises MissingError when the broker cannot be reached or refuses the login."""
+    """A connected client. Raises MissingError when the broker cannot be reached, refuses the login, or goes away meanwhile."""
     try:
         client = aiomqtt.Client(
             settings.host,
@@ -73,6 +73,10 @@ async def connect(settings: BrokerSettings, identifier: str | None = None) -> As
         ) from None
     try:
         yield client
+    except BrokerLostError as error:
+        raise MissingError(
+            f"the broker at {settings.host}:{settings.port} went away: {error}", "look at the broker's log, then try again"
+        ) from None
     finally:
         try:
             await client.__aexit__(None, None, None)

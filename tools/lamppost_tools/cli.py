@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lamppost_tools import cli_authority, cli_node, cli_order, terminal
-from lamppost_tools.errors import EXIT_DONE, EXIT_NO, ToolError
+from lamppost_tools.errors import EXIT_DONE, EXIT_NO, MissingError, ToolError
 
 app = typer.Typer(
     name="lamppost",
@@ -74,9 +74,16 @@ def demo(
 
 
 def main() -> None:
-    """Entry point: runs the command; every ToolError becomes two lines and an exit code."""
+    """Entry point: runs the command; every ToolError, and what the file system refuses, becomes two lines and an exit code."""
     try:
         app()
     except ToolError as error:
-        terminal.print_error(error, "--json" in sys.argv)
-        sys.exit(error.exit_code)
+        _end(error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _end(MissingError(f"{where}{error.strerror or error}", "check the path, its owner and mode, and the room on its disk"))
+
+
+def _end(error: ToolError) -> None:
+    terminal.print_error(error, "--json" in sys.argv)
+    sys.exit(error.exit_code)

@@ -29,18 +29,17 @@ def enrol(
     is_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
 ) -> None:
     """Make a node's keys, its flash folder, and its registry entry. The private key exists only in that folder."""
-    from lamppost_tools.durable import read_json
+    from lamppost_tools.authority_public import read_authority_public
     from lamppost_tools.enrol import KeySource, enrol_node
     from lamppost_tools.node_config import config_of_fixtures, load_node_config
 
     if (config is None) == (not fixture):
         raise UsageError("give either --config FILE or --fixture KIND", "see `lamppost node enrol --help`")
-    public = read_json(authority_key, "run `lamppost authority init` first, or give --authority-key FILE")
-    network = int(str(public.get("network", "0")), 16)
+    authority = read_authority_public(authority_key)
     if config is not None:
-        settings, asset_of_file = load_node_config(config, network)
+        settings, asset_of_file = load_node_config(config, authority.network)
     else:
-        settings, asset_of_file = config_of_fixtures(fixture or [], network), None
+        settings, asset_of_file = config_of_fixtures(fixture or [], authority.network), None
     number = None if node_id is None else parse_node(node_id)
     made = enrol_node(Registry(registry), nodes, authority_key, settings, number, asset or asset_of_file, KeySource())
     if is_json:

@@ -122,11 +122,12 @@ def _show_json(document: dict[str, Any]) -> None:
 def _show_words(document: dict[str, Any]) -> None:
     if "state" not in document:
         until = document["not_after"]
-        terminal.out.print(f"order {document['order_id']} signed for node {document['node']}, valid until {_time(until)}")
+        told = f"order {document['order_id']} signed for node {document['node']}, valid until {_time(until)}"
+        terminal.out.print(terminal.harmless(told))
         return
     evidence = document.get("evidence") or {}
     words = ", ".join(f"{name.replace('_', ' ')} {_evidence(value)}" for name, value in evidence.items())
-    terminal.out.print(f"{document.get('at', '-')}  {document['state']:<9} {words}".rstrip())
+    terminal.out.print(terminal.harmless(f"{document.get('at', '-')}  {document['state']!s:<9} {words}".rstrip()))
 
 
 def _evidence(value: Any) -> str:

@@ -13,10 +13,11 @@ from lamppost_protocol import cbor
 from lamppost_protocol.errors import ProtocolError
 
 from lamppost_tools.authority_init import init_authority
+from lamppost_tools.authority_public import read_authority_public
 from lamppost_tools.authority_settings import KEY_NAME, PUBLIC_NAME
 from lamppost_tools.broker import BrokerSettings
 from lamppost_tools.city import CITY_NAME
-from lamppost_tools.durable import read_json, write_file
+from lamppost_tools.durable import write_file
 from lamppost_tools.enrol import FLASH_FOLDER, KeySource, checked_value, enrol_node
 from lamppost_tools.errors import MissingError
 from lamppost_tools.node_config import node_config
@@ -120,7 +121,7 @@ class Layout:
     @property
     def network(self) -> int:
         """The network id, once prepared."""
-        return int(read_json(self.public, "prepare the demo's folder first")["network"], 16)
+        return read_authority_public(self.public).network
 
     def prepare(self) -> None:
         """Make keys and enrol what is not enrolled yet; write the files that depend on the port."""
@@ -143,7 +144,7 @@ class Layout:
         )
 
     def _gateway_text(self) -> str:
-        public = read_json(self.public, "")
+        public = read_authority_public(self.public).document()
         links = "".join(
             f'\n[[link]]\nname = "{node.name}"\npath = {json.dumps(str(self.cables / (node.name + ".gateway")))}\n' for node in NODES
         )

@@ -14,7 +14,8 @@ from typing import Any
 from lamppost_protocol import cbor, p256_tables
 from lamppost_protocol.es256_host import generate_private_key, public_key
 
-from lamppost_tools.durable import OWNER_ONLY_MODE, read_json, sync_folder, write_file
+from lamppost_tools.authority_public import read_authority_public
+from lamppost_tools.durable import OWNER_ONLY_MODE, sync_folder, write_file
 from lamppost_tools.errors import RefusedError
 from lamppost_tools.node_config import fixture_names
 from lamppost_tools.registry import Registry
@@ -66,12 +67,8 @@ def enrol_node(
 
     `node` None draws a free id. The command key that the node will obey comes from the authority's public file.
     """
-    authority = read_json(authority_public, "run `lamppost authority init` first, or give --authority-key FILE")
-    try:
-        command_key, issuer = bytes.fromhex(authority["public_key"]), bytes.fromhex(authority["issuer"])
-        network = int(authority["network"], 16)
-    except (KeyError, TypeError, ValueError):
-        raise RefusedError(f"{authority_public} is not an authority's public file", "look for authority-public.json") from None
+    authority = read_authority_public(authority_public)
+    network = authority.network
     node = _free_id(registry) if node is None else node
     name = f"{node:08x}"
     final = nodes_folder / name
@@ -87,7 +84,7 @@ def enrol_node(
     }
     identity = {
         "network": network, "node": node, "epoch": FIRST_EPOCH, "private_key": private_key, "hop_key": hop_key,
-        "issuer": issuer, "command_key": command_key,
+        "issuer": authority.issuer.to_bytes(4, "big"), "command_key": authority.public_key,
     }  # fmt: skip
     nodes_folder.mkdir(parents=True, exist_ok=True)
     fresh = nodes_folder / f".{name}.new"

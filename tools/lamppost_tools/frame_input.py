@@ -5,12 +5,11 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
-from lamppost_tools.durable import read_json, require_owner_only
-from lamppost_tools.errors import MissingError, RefusedError, UsageError
+from lamppost_tools.authority_public import read_authority_public
+from lamppost_tools.errors import MissingError, UsageError
 from lamppost_tools.frame_decode import KeyRing
-from lamppost_tools.registry import Registry
+from lamppost_tools.registry import Registry, load_hop_keys
 
 _MAX_INPUT_BYTES = 1 << 20
 _HEX_TEXT = re.compile(rb"^(?:0x)?[0-9A-Fa-f\s:]*$")
@@ -54,17 +53,11 @@ def load_ring(registry: Path | None, authority_key: Path | None, hop_keys: Path 
         ring.network = int(document["network"], 16)
         ring.nodes = {int(name, 16): entry for name, entry in document["nodes"].items()}
     if authority_key is not None:
-        public = read_json(authority_key, "give the authority-public.json that `lamppost authority init` wrote")
-        try:
-            ring.authority_key = bytes.fromhex(public["public_key"])
-            ring.issuer = int(public["issuer"], 16)
-            ring.network = int(public["network"], 16) if ring.network is None else ring.network
-        except (KeyError, TypeError, ValueError):
-            raise RefusedError(f"{authority_key} is not an authority's public file", "look for authority-public.json") from None
+        public = read_authority_public(authority_key)
+        ring.authority_key, ring.issuer = public.public_key, public.issuer
+        ring.network = public.network if ring.network is None else ring.network
     if hop_keys is not None:
-        require_owner_only(hop_keys)
-        keys: dict[str, Any] = read_json(hop_keys, "the gateway's hop-keys.json is meant")
-        ring.hop_keys = {int(name, 16): bytes.fromhex(key) for name, key in keys.items()}
+        ring.hop_keys = {int(name, 16): bytes.fromhex(key) for name, key in load_hop_keys(hop_keys).items()}
     return ring
 
 

@@ -97,7 +97,7 @@ async def _answer(
         pass
     raise DeadlineError(
         f"no authority answered within {_RESPONSE_DEADLINE_S:.0f} s",
-        "check that `lamppost authority run` runs on this broker and network; nothing was ordered",
+        "check that `lamppost authority run` runs on this broker and network; if it answers later, the order counts all the same",
     )
 
 
@@ -147,7 +147,7 @@ async def _documents(client: Client) -> AsyncIterator[tuple[str, dict[str, Any]]
         async for message in client.messages:
             try:
                 document = json.loads(message.payload if isinstance(message.payload, bytes) else b"")
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(document, dict):
                 yield str(message.topic), document

@@ -6,6 +6,7 @@ secret file first, so that a gateway re-reading them never meets a known node wi
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +30,11 @@ class Registry:
         """The whole document. Raises MissingError when absent, RefusedError when it is not a registry."""
         document = read_json(self.path, _ADVICE)
         nodes = document.get("nodes") if isinstance(document, dict) else None
-        if not isinstance(nodes, dict) or not isinstance(document.get("network"), str):
+        if not isinstance(nodes, dict) or not _is_hex(document.get("network"), 8):
             raise RefusedError(f"{self.path} is not a registry", _ADVICE)
+        for name, entry in nodes.items():
+            if not _is_hex(name, 8) or not _is_entry(entry):
+                raise RefusedError(f"{self.path}: node {name[:16]!r} is damaged", "bring back the last good copy of this file")
         loaded: dict[str, Any] = document
         return loaded
 
@@ -91,11 +95,7 @@ class Registry:
             return {"version": 0, "network": f"{network:08x}", "nodes": {}}
 
     def _load_hop_keys(self) -> dict[str, str]:
-        if not self.hop_keys_path.exists():
-            return {}
-        require_owner_only(self.hop_keys_path)
-        value: dict[str, str] = read_json(self.hop_keys_path, _ADVICE)
-        return value
+        return load_hop_keys(self.hop_keys_path) if self.hop_keys_path.exists() else {}
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -108,3 +108,23 @@ class Registry:
             yield
         finally:
             os.close(descriptor)
+
+
+def load_hop_keys(path: Path) -> dict[str, str]:
+    """Hop keys in hex by node id. Raises MissingError, or RefusedError when others can read it or it is something else."""
+    require_owner_only(path)
+    keys = read_json(path, _ADVICE)
+    if not isinstance(keys, dict) or not all(_is_hex(name, 8) and _is_hex(key, 64) for name, key in keys.items()):
+        raise RefusedError(f"{path} does not hold hop keys", "the gateway's hop-keys.json is meant")
+    return keys
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or isinstance(entry.get("epoch"), bool) or not isinstance(entry.get("epoch"), int):
+        return False
+    fixtures = entry.get("fixtures", [])
+    return isinstance(fixtures, list) and all(isinstance(name, str) for name in fixtures) and _is_hex(entry.get("public_key"), 128)
+
+
+def _is_hex(text: Any, digits: int) -> bool:
+    return isinstance(text, str) and re.fullmatch(rf"[0-9a-f]{{{digits}}}", text) is not None

@@ -26,7 +26,7 @@ def print_error(error: ToolError, is_json: bool) -> None:
     if is_json:
         print_json({"error": error.what, "next_step": error.next_step or None})
         return
-    err.print(Text.assemble(("lamppost: ", "bold red"), error.what))
+    err.print(Text.assemble(("lamppost: ", "bold red"), "\n".join(harmless(line) for line in error.what.split("\n"))))
     if error.next_step:
         err.print(Text.assemble(("  try: ", "bold"), error.next_step))
 
@@ -35,9 +35,9 @@ def print_words(value: dict[str, Any], indent: int = 0) -> None:
     """A nested document as indented lines `name: value`; a measured value as `47.2 W`."""
     pad = "  " * indent
     for name, item in value.items():
-        label = name.replace("_", " ")
+        label = harmless(name.replace("_", " "))
         if isinstance(item, dict) and "unit" in item and "value" in item:
-            out.print(f"{pad}{label}: {measured(item)}")
+            out.print(f"{pad}{label}: {harmless(measured(item))}")
         elif isinstance(item, dict):
             out.print(f"{pad}{label}:")
             print_words(item, indent + 1)
@@ -46,7 +46,12 @@ def print_words(value: dict[str, Any], indent: int = 0) -> None:
                 out.print(f"{pad}{label} {number} of {len(item)}:")
                 print_words(entry, indent + 1)
         else:
-            out.print(Text.assemble(f"{pad}{label}: ", (_plain(item), _style(name, item))))
+            out.print(Text.assemble(f"{pad}{label}: ", (harmless(_plain(item)), _style(name, item))))
+
+
+def harmless(text: str) -> str:
+    """Text that may come from a stranger, free of what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def measured(item: dict[str, Any]) -> str:

@@ -182,6 +182,43 @@ def test_stops_cleanly_and_comes_back(authority, broker_port):
     assert authority.wait(10) == 0
 
 
+def test_what_the_broker_says_moves_no_cursor(broker_port):
+    """Whoever may publish a state must not be able to send escape sequences to the operator's terminal."""
+    document = {"order_id": 1, "state": "\x1b]0;owned\x07", "at": "\x1b[2J", "evidence": {"\x1b[31m": "\x1b[0m"}}
+
+    async def tell():
+        async with connect(BrokerSettings(port=broker_port)) as client:
+            await client.publish(TOPICS.order_state(1), json.dumps(document), qos=1, retain=True)
+
+    asyncio.run(tell())
+    command = [sys.executable, "-m", "lamppost_tools", "order", "show", "1", "--network", "cafe", "--broker-port", str(broker_port)]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env={**os.environ, "FORCE_COLOR": "", "NO_COLOR": "1"})
+    assert done.returncode == 0
+    assert b"owned" in done.stdout
+    assert b"\x1b" not in done.stdout
+    assert b"\x07" not in done.stdout
+
+
+def test_broker_that_closes_after_the_greeting():
+    """A broker that hangs up on the first request is told as such, not with the library's error."""
+
+    async def greet_and_hang_up(reader, writer):
+        await reader.read(4096)
+        writer.write(b"\x20\x02\x00\x00")
+        await reader.read(4096)
+        writer.close()
+
+    async def run():
+        server = await asyncio.start_server(greet_and_hang_up, "127.0.0.1", 0)
+        try:
+            await send_order(BrokerSettings(port=server.sockets[0].getsockname()[1]), NETWORK, LEVEL, 1, print)
+        finally:
+            server.close()
+
+    with pytest.raises(MissingError, match="went away"):
+        asyncio.run(run())
+
+
 def test_broker_that_is_not_there():
     """No broker: one sentence and what to check."""
     with pytest.raises(MissingError, match="cannot be reached") as error:

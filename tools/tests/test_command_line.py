@@ -79,11 +79,26 @@ def test_help_runs_without_colour_when_told():
         (["node", "list", "--registry", "nowhere.json"], 3, b"nowhere.json"),
         (["node", "enrol", "--registry", "r.json", "--authority-key", "a.json", "--nodes", "n"], 2, b"--config"),
         (["demo", "--json"], 2, b"--once"),
+        (["order", "show", "1", "--city", "."], 3, b"Is a directory"),
+        (["order", "schedule", "a001", ".", "--network", "cafe"], 3, b"Is a directory"),
+        (["authority", "init", "--state", "damaged.json/authority"], 3, b"Not a directory"),
+        (
+            ["node", "enrol", "--registry", "r.json", "--authority-key", "list.json", "--nodes", "n", "--fixture", "lamp"],
+            1,
+            b"authority-public.json",
+        ),
+        (["node", "list", "--registry", "damaged.json"], 1, b"'x' is damaged"),
+        (["frame", "decode", "00", "--registry", "damaged.json"], 1, b"'x' is damaged"),
+        (["frame", "decode", "00", "--authority-key", "list.json"], 1, b"authority-public.json"),
+        (["frame", "decode", "00", "--hop-keys", "list.json"], 1, b"hop-keys.json"),
     ],
 )
 def test_errors_say_what_to_do_next(tmp_path, monkeypatch, arguments, code, words):
     """A mistake gets its exit code and a sentence, never a traceback."""
     monkeypatch.chdir(tmp_path)
+    Path("list.json").write_text("[]")
+    Path("list.json").chmod(0o600)
+    Path("damaged.json").write_text('{"network": "0000cafe", "version": 1, "nodes": {"x": 1}}')
     done = lamppost(*arguments)
     assert done.returncode == code, done.stderr
     assert words in done.stdout + done.stderr

@@ -104,7 +104,7 @@ def test_foreign_network_is_refused(city, tmp_path):
     """A registry of another network takes no node of this one."""
     other = Registry(tmp_path / "other" / "registry.json")
     other.path.parent.mkdir()
-    other.add(0xBEEF, 1, {"epoch": 1, "public_key": "00", "fixtures": []}, bytes(range(32)))
+    other.add(0xBEEF, 1, {"epoch": 1, "public_key": "00" * 64, "fixtures": []}, bytes(range(32)))
     with pytest.raises(RefusedError, match="belongs to network 0000beef"):
         enrol_node(other, city.nodes, city.public, config_of_fixtures(["lamp"], NETWORK), 2, None, KeySource())
 
