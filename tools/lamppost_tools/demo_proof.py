@@ -16,7 +16,8 @@ from lamppost_tools.demo_street import WITNESS_ID, Street
 from lamppost_tools.demo_witness import Seen, Witness, is_contiguous, says_the_same
 from lamppost_tools.errors import ToolError
 
-TOTAL_S = 60.0
+TARGET_S = 60.0  # on an idle machine; told, not enforced
+TOTAL_S = 120.0  # what is not proved by then is not proved: a newcomer waits no longer
 _LEVEL_PERCENT = 30
 _BRIGHT_W = 45.0
 _OUTAGE_FRAMES = 2  # each node must have said at least this much into the outage
@@ -90,7 +91,7 @@ class Prover:
                 if (node, fixture) not in seen.records or not says_the_same(seen, seen.records[(node, fixture)])
             ]
 
-        if not self._wait(lambda seen: not missing(seen), 25):
+        if not self._wait(lambda seen: not missing(seen), 60):
             raise NotHeldError(f"no verified record of {', '.join(self._witness.look(missing))}")
         qualities = self._witness.look(
             lambda seen: ", ".join(f"{node}/{fixture} {seen.records[(node, fixture)]['quality']}" for node, fixture in wanted)

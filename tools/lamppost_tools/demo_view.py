@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
@@ -29,7 +29,7 @@ _SHOWN = {
 
 def show_live(witness: Witness, status: Callable[[], dict[str, Any]], hint: str) -> None:
     """Draw until Ctrl-C. `status` gives the gateway's own word, cheap enough for every second."""
-    with Live(console=terminal.out, refresh_per_second=4, screen=False) as live:
+    with Live(console=screen_console(), refresh_per_second=4, screen=False) as live:
         latest: dict[str, Any] = {}
         asked_s = 0.0
         while True:
@@ -37,6 +37,11 @@ def show_live(witness: Witness, status: Callable[[], dict[str, Any]], hint: str)
                 latest, asked_s = status(), time.monotonic()
             live.update(witness.look(partial(_screen_of, latest, hint)))
             time.sleep(_REFRESH_S)
+
+
+def screen_console(**options: Any) -> Console:
+    """A console that folds long lines: `terminal.out` leaves that to the terminal, and a live screen would cut them."""
+    return Console(highlight=False, markup=False, **options)
 
 
 def _screen_of(status: dict[str, Any], hint: str, seen: Seen) -> Group:

@@ -5,6 +5,7 @@ with what the frame really says. It runs in a thread of its own and comes back w
 """
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -22,6 +23,7 @@ from lamppost_tools.errors import MissingError
 from lamppost_tools.frame_decode import KeyRing, decode_frame
 
 _RETRY_S = 0.1
+_CANCELS = 3  # Python 3.11's `wait_for`, within the library, may swallow one (CPython #86296)
 _KEPT_REJECTS = 100
 _KEPT_SIGNED = 10_000  # a live view may run for days
 
@@ -64,9 +66,13 @@ class Witness:
 
     def stop(self) -> None:
         """End the thread."""
-        if self._loop is not None and self._task is not None:
-            self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join(5)
+        for _ in range(_CANCELS):
+            if self._loop is not None and self._task is not None:
+                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                    self._loop.call_soon_threadsafe(self._task.cancel)
+            self._thread.join(2)
+            if not self._thread.is_alive():
+                return
 
     def wait(self, is_so: Callable[[Seen], Any], deadline_s: float) -> bool:
         """Wait until `is_so` of what was seen; whether it became so in time."""

@@ -1,5 +1,6 @@
 """The demo's subscriber and screen: what counts as proved, and that odd documents neither pass nor break anything."""
 
+import io
 import json
 
 import pytest
@@ -8,10 +9,11 @@ from lamppost_protocol.es256_host import HostSigner, generate_private_key, publi
 from lamppost_tools.broker import BrokerSettings
 from lamppost_tools.demo_layout import NODES
 from lamppost_tools.demo_proof import _forge
-from lamppost_tools.demo_view import screen
+from lamppost_tools.demo_view import screen, screen_console
 from lamppost_tools.demo_witness import Seen, Witness, is_contiguous, says_the_same
 from lamppost_tools.frame_decode import KeyRing, decode_frame
 from rich.console import Console
+from rich.live import Live
 
 NETWORK, NODE = 0xCAFE, NODES[0].node
 NAME = NODES[0].id
@@ -132,3 +134,12 @@ def test_screen(witness):
     text = draw(seen_of(witness), {"outbox": {"unpublished": 3, "full_in_h": 31.2}, "broker": {"state": "connected"}})
     for words in ("47.2 x", "no value", "good", "queued > verified", "replayed", "3 waiting", "full in 31 h", "connected", "waiting"):
         assert words in text
+
+
+def test_the_hint_is_whole_on_a_narrow_terminal():
+    """What a newcomer shall copy from the live screen must not be cut at its edge."""
+    console = screen_console(width=60, record=True, file=io.StringIO())
+    folder = "/home/somebody/with/a/long/path/to/the/street/city.toml"
+    with Live(console=console, auto_refresh=False) as live:
+        live.update(screen(Seen(), {}, f"in another terminal: lamppost order dim 0000a001 30 --for 10m --city {folder}"), refresh=True)
+    assert folder in console.export_text().replace("\n", "")
