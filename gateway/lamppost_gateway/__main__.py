@@ -62,6 +62,8 @@ def check(config: ConfigPath = _DEFAULT) -> None:
     if problems:
         raise typer.Exit(2)
     typer.echo(f"{config}: good ({len(settings.links)} link(s))")
+    if not settings.gateway.hop_keys.exists():
+        typer.echo(f"note: {settings.gateway.hop_keys} is missing: this gateway will only listen and acknowledge nothing")
 
 
 @app.command()

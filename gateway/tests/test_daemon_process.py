@@ -287,7 +287,11 @@ def test_a_hung_disk_neither_looks_alive_nor_holds_up_the_end(street: Street) ->
 
 def test_check_tells_all_and_changes_nothing(street: Street) -> None:
     """Good, bad configuration, missing registry."""
-    assert run_program("check", "-c", street.config).returncode == 0
+    good = run_program("check", "-c", street.config)
+    assert (good.returncode, "acknowledge nothing" in good.stdout) == (0, False)
+    (street.city.folder / "hop-keys.json").unlink()
+    silent = run_program("check", "-c", street.config)
+    assert (silent.returncode, "acknowledge nothing" in silent.stdout) == (0, True)
     (street.city.folder / "registry.json").unlink()
     missing = run_program("check", "-c", street.config)
     assert missing.returncode == 2
