@@ -17,7 +17,7 @@ from lamppost_tools.errors import UsageError
 app = typer.Typer(no_args_is_help=True, help="The city's signer: the only holder of the command key.")
 
 
-@app.command(epilog="Example: lamppost authority init --state /srv/lamppost/authority --passphrase-file /root/passphrase")
+@app.command(epilog="Example: lamppost authority init --state /srv/lamppost/authority --passphrase-file /etc/lamppost/passphrase")
 def init(
     state: Annotated[Path, typer.Option(help="the authority's own folder, never on a gateway; made with mode 0700")],
     network: Annotated[str | None, typer.Option(help="network id, 8 hex digits; left out: a random one")] = None,

@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Who belongs to the network.")
 _REGISTRY = typer.Option(help="registry.json of the network", envvar="LAMPPOST_REGISTRY")
 _ENROL_EXAMPLE = """Example: lamppost node enrol --authority-key authority/authority-public.json --registry gateway/registry.json
 --nodes nodes --config lamp.toml, with lamp.toml holding: asset = "post 14"; latitude_deg = 52.52; longitude_deg = 13.4;
-dst = "eu"; [[fixtures]] kind = "lamp" (each on its own line)"""
+dst = "eu"; [\\[fixtures]] kind = "lamp" (each on its own line)"""
 
 
 @app.command(epilog=_ENROL_EXAMPLE)

@@ -53,12 +53,12 @@ def cancel(
 
 
 @app.command(
-    epilog="Example: lamppost order schedule 0000a001 night.toml, with night.toml holding: default_level = 100; [[week]] "
+    epilog="Example: lamppost order schedule 0000a001 night.toml, with night.toml holding: default_level = 100; [\\[week]] "
     'days = "all"; steps = [["sunset", 100], ["23:00", 60], ["sunrise-10", 0]] (each on its own line)'
 )
 def schedule(
     node: _Node,
-    file: Annotated[Path, typer.Argument(help="TOML: default_level, [[week]] and [[exception]] with steps")],
+    file: Annotated[Path, typer.Argument(help="TOML: default_level, [\\[week]] and [\\[exception]] with steps")],
     fixture: _Fixture = None, city: _City = None, network: _Network = None, broker_host: _Host = None,
     broker_port: _Port = None, no_wait: _NoWait = False, deadline_s: _Deadline = 60.0, is_json: _Json = False,
 ) -> None:  # fmt: skip

@@ -60,7 +60,9 @@ def decode_frame(data: bytes, ring: KeyRing) -> dict[str, Any]:
     try:
         message = cose.decode(data)
     except ProtocolError as error:
-        return _refusal(error.reason, error.detail, bytes=len(data), hex=data[:64].hex())
+        # Only what begins as a frame is shown: a file named by mistake may hold a key.
+        octets = {"hex": data[:64].hex()} if data[:1] in (b"\xd1", b"\xd2") else {}
+        return _refusal(error.reason, error.detail, bytes=len(data), **octets)
     header = {
         "bytes": len(data),
         "type": "COSE_Sign1" if message.kind == cose.SIGN1 else "COSE_Mac0",

@@ -55,6 +55,12 @@ def test_help_everywhere_with_an_example(path):
         assert getattr(parameter, "help", None) or parameter.name in ("help", "is_json"), parameter.name
 
 
+@pytest.mark.parametrize(("words", "shown"), [(("node", "enrol"), "[[fixtures]]"), (("order", "schedule"), "[[week]]")])
+def test_help_shows_toml_tables_as_they_are_written(words, shown):
+    """What looks like markup to the help's printer reaches the reader all the same."""
+    assert shown.encode() in lamppost(*words, "--help", NO_COLOR="1").stdout
+
+
 def test_help_runs_without_colour_when_told():
     """NO_COLOR is honoured, and help ends with 0."""
     done = lamppost("order", "dim", "--help", NO_COLOR="1", TERM="xterm-256color", FORCE_COLOR="")
