@@ -45,11 +45,15 @@ class Flash:
             raise
 
     def replace(self, name: str, data: "bytes | memoryview") -> None:
-        """Write a new file beside `name`, close it, rename it over: old or new after a power cut, never neither."""
+        """Write a new file beside `name`, close it, rename it over: old or new after a power cut, never neither.
+
+        A folder's half-written files all have one name, so that cuts leave one at most and the next `replace` takes it.
+        """
         path = self._path(name)
-        with open(path + _NEW, "wb") as file:
+        new = path[: path.rfind("/") + 1] + _NEW
+        with open(new, "wb") as file:
             file.write(data)
-        os.rename(path + _NEW, path)
+        os.rename(new, path)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of its own at once: durable when this returns, a prefix of it (littlefs: nothing) after a power cut."""

@@ -45,10 +45,11 @@ class FakeFlash:
         return len(data)
 
     def replace(self, name: str, data: "bytes | memoryview") -> None:
-        self._write(name + ".new", b"", bytes(data))
+        new = name[: name.rfind("/") + 1] + ".new"
+        self._write(new, b"", bytes(data))
         if self._step():
             raise PowerCut
-        self.files[name] = self.files.pop(name + ".new")
+        self.files[name] = self.files.pop(new)
 
     def write(self, name: str, data: bytes) -> None:
         self._write(name, b"", data)

@@ -68,3 +68,16 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(OSError, match=r"."):
             step()
+
+
+def test_half_written_files_do_not_pile_up_over_the_years(flash: Flash) -> None:
+    """A replacement that ends before its rename leaves one file, the same for every name of the folder, and the next one takes it over."""
+    for name in ("spool/a", "spool/b", "spool/c"):
+        flash.make_folder(name)  # a folder in the way: the rename fails as if the power had gone before it
+        with pytest.raises(OSError, match=r"."):
+            flash.replace(name, b"half")
+    files = [path.name for path in (Path(flash.root) / "spool").iterdir() if path.is_file()]
+    assert len(files) == 1
+    flash.replace("spool/d", b"whole")
+    assert [path.name for path in (Path(flash.root) / "spool").iterdir() if path.is_file()] == ["d"]
+    assert flash.names("spool") == ["a", "b", "c", "d"]
