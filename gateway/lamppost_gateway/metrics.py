@@ -36,6 +36,7 @@ _COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "quarantined": ("damaged databases put aside", ()),
     "records_lost": ("records the gateway had to drop, by reason", ("reason",)),
     "hellos": ("hello messages heard", ("link",)),
+    "nodes_went_back": ("hellos of nodes that have fewer records than came from them: flash put back to an old copy", ("link",)),
     "node_logs": ("log lines heard from nodes", ("link",)),
     "registry_reloads": ("times the registry was read anew", ()),
     "registry_refused": ("times a new registry was refused and the old one kept", ()),

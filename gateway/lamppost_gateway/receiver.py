@@ -25,6 +25,7 @@ from lamppost_gateway.downlinks import Downlinks
 from lamppost_gateway.errors import OutboxError
 from lamppost_gateway.links.base import Link
 from lamppost_gateway.log import Trouble, event, room
+from lamppost_gateway.old_copies import OldCopies
 from lamppost_gateway.outbox_rows import NewFrame
 from lamppost_gateway.registry import Registry
 from lamppost_gateway.rejects import RejectSample
@@ -76,6 +77,7 @@ class Receiver:
         self._windows: dict[tuple[int, int], Windows] = {}
         self._sample = RejectSample()
         self.unsigned = Unsigned(registry, downlinks, metrics)
+        self.unsigned.on_hello.append(OldCopies(self._windows, metrics).hello_heard)
         self._trouble = Trouble(_log, "store")
         self._must_store_all = False
         self.on_committed: list[Callable[[Sequence[VerifiedFrame]], None]] = []
