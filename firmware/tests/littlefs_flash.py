@@ -28,9 +28,10 @@ class Chip(UserContext):
 
 
 class LittlefsFlash:
-    """The interface of `lamppost_node.flash.Flash` on a freshly formatted chip."""
+    """The interface of `lamppost_node.flash.Flash` on a chip, freshly formatted unless `is_new` is false."""
 
-    def __init__(self, chip: Chip):
+    def __init__(self, chip: Chip, is_new: bool = True):
+        self._blocks = len(chip.erases)
         self._fs = LittleFS(
             context=chip,
             mount=False,
@@ -42,7 +43,8 @@ class LittlefsFlash:
             lookahead_size=32,
             block_cycles=100,
         )
-        self._fs.format()
+        if is_new:
+            self._fs.format()
         self._fs.mount()
 
     def read(self, name: str) -> bytes | None:
@@ -90,6 +92,9 @@ class LittlefsFlash:
             return int(self._fs.stat(name).size)
         except FileNotFoundError:
             return 0
+
+    def free_bytes(self) -> int:
+        return (self._blocks - int(self._fs.used_block_count)) * BLOCK_BYTES
 
     def make_folder(self, folder: str) -> None:
         try:
