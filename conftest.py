@@ -1,3 +1,8 @@
-"""For all tests: every frame they make is held against the grammar of the wire."""
+"""For all tests: every frame they make is held against the grammar of the wire; how fast the machine is decides nothing."""
+
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["frame_recorder"]
+
+settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("any_machine")
