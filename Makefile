@@ -8,7 +8,7 @@ ONCE ?=
 WORKERS ?= 4
 PYTEST_ARGS ?=
 
-.PHONY: setup oracles demo test planted check bench soak deps lock format clean
+.PHONY: setup oracles qemu-firmware demo test planted check bench soak deps lock format clean
 
 $(VENV)/.installed: pyproject.toml .ci/requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,9 @@ build/oracles/.installed: .ci/oracles.lock
 setup: $(VENV)/.installed ## everything a developer needs, in .venv
 
 oracles: build/oracles/.installed ## independent COSE and CDDL judges, in an environment of their own
+
+qemu-firmware: ## MicroPython for QEMU, RISC-V and Cortex-M, in build/qemu (after `make deps`; MICROPYTHON_SRC=DIR builds a checkout)
+	$(PYTHON) hil_tests/qemu/build.py
 
 demo: setup ## one street on this machine: real firmware, gateway, broker, authority (ONCE=1: prove it and end)
 	$(BIN)/lamppost demo $(if $(ONCE),--once) $(if $(SEED),--seed $(SEED))
@@ -48,7 +51,9 @@ soak: setup oracles ## the long proofs
 
 deps: ## Debian packages for the lanes that need them (root)
 	apt-get update -q
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3-venv mosquitto
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3-venv mosquitto \
+		build-essential qemu-system-misc qemu-system-arm gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf \
+		gcc-arm-none-eabi libnewlib-arm-none-eabi
 
 lock: ## write the lock files anew: every file of every release, for every platform, by hash
 	$(PYTHON) -m venv build/lock

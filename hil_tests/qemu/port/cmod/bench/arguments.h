@@ -1,0 +1,16 @@
+// The words after -semihosting-config's `arg=`: how the host sets a device up. The first is the program's name and means nothing.
+//   heap=BYTES     how much heap (heap.c)            flash=PATH   a file on the host as flash (_boot.py)
+//   exchange=PATH  folder of two FIFOs (modbench.c)  id=HEX       machine.unique_id(), 1 to 8 octets (modmachine.inc)
+// Trap: QEMU joins the words with spaces, so no value may contain one; a comma in a value must be written twice.
+#ifndef BENCH_ARGUMENTS_H
+#define BENCH_ARGUMENTS_H
+
+#include <stddef.h>
+
+#define ARGUMENTS_MOST_BYTES (1024) // the end included
+
+const char *arguments_line(void); // all words, joined by spaces; empty when there are none or there are too many
+const char *arguments_find(const char *name, size_t *size); // the value of the first `name=value` and its length, or NULL
+unsigned long arguments_number(const char *name, unsigned long otherwise); // its decimal value, up to the first octet that is no digit
+
+#endif
