@@ -2,10 +2,10 @@
 
 Results, each with the `firmware.json` that says what it is: `build/qemu/rv32/firmware.elf` and `build/qemu/arm/firmware.elf`.
 
-MicroPython's source is Debian's package of the version below, checked against the SHA-256 below and fetched by apt from the very mirror this
-machine uses, with package lists of its own, so the machine's stay as they are; no root needed. MICROPYTHON_SRC=DIR takes a checkout instead.
-An image is built again, from nothing, when a file of the overlay, this file, the source or a compiler changed; else a call ends at once.
-The same inputs give the same octets, wherever they are built: no path, date or user gets in.
+MicroPython's source is Debian's package of the version below, checked against the SHA-256 below and fetched by apt from the very
+mirror this machine uses, with package lists of its own, so the machine's stay as they are; no root needed. MICROPYTHON_SRC=DIR takes
+a checkout instead. An image is built again, from nothing, when a file of the overlay, this file, the source or a compiler changed;
+else a call ends at once. The same inputs give the same octets, wherever they are built: no path, date or user gets in.
 """
 
 import argparse
@@ -115,7 +115,8 @@ def source_tree(work: Path) -> Path:
         unpacked = work / "unpacking"
         shutil.rmtree(unpacked, ignore_errors=True)
         with tarfile.open(fetch_tarball(work)) as archive:
-            archive.extractall(unpacked, filter="data")
+            archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)  # Debian 12's Python has none
+            archive.extractall(unpacked)
         next(unpacked.iterdir()).rename(tree)
         unpacked.rmdir()
     return tree

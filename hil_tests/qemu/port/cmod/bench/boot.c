@@ -20,6 +20,8 @@ void bench_boot(void) {
         board_init();
         kept_init();
         mp_stack_set_limit(STACK_LIMIT_BYTES);
+    } else {
+        bench_kept.cause = RESET_SOFT;
     }
     pyexec_frozen_module("_boot.py", false);
     int result = pyexec_file_if_exists("boot.py");

@@ -6,7 +6,7 @@
 
 #define KEPT_MEMORY_BYTES (2048) // as much as ESP32's machine.RTC().memory()
 
-enum { RESET_POWER_ON = 1, RESET_HARD = 2, RESET_WATCHDOG = 3 }; // the ESP32 port's numbers
+enum { RESET_POWER_ON = 1, RESET_HARD = 2, RESET_WATCHDOG = 3, RESET_DEEP_SLEEP = 4, RESET_SOFT = 5 }; // the ESP32 port's numbers
 
 struct kept {
     uint32_t magic;

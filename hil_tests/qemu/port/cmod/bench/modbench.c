@@ -104,14 +104,32 @@ static mp_obj_t bench_ask(mp_obj_t line_in) {
 static MP_DEFINE_CONST_FUN_OBJ_1(bench_ask_obj, bench_ask);
 
 #if defined(__riscv)
-// instret() -> int: instructions retired. Only under -icount does QEMU count them; otherwise these are the host's ticks.
+// How many bits of minstret are the unit of one instruction: QEMU 7.2 counts its virtual nanoseconds there, 2^N an instruction under
+// -icount shift=N. Two instructions lie between three reads; without -icount, where the host's ticks are read, their steps differ.
+// Raises OSError ENODEV then.
+static unsigned instret_shift(void) {
+    static int shift = -1;
+    if (shift < 0) {
+        uint32_t first, second, third;
+        __asm volatile ("csrr %0, minstret\ncsrr %1, minstret\ncsrr %2, minstret" : "=&r" (first), "=&r" (second), "=&r" (third));
+        uint32_t step = second - first;
+        if (step == 0 || step != third - second || (step & (step - 1)) != 0) {
+            mp_raise_OSError(MP_ENODEV);
+        }
+        shift = __builtin_ctz(step);
+    }
+    return shift;
+}
+
+// instret() -> int: instructions retired since power-up or guest reset. Raises OSError ENODEV without -icount shift=N.
 // Ref: RISC-V Privileged Architecture 1.12, section 3.1.10.
 static mp_obj_t bench_instret(void) {
+    unsigned shift = instret_shift();
     uint32_t high, low, high_after;
     do {
-        __asm volatile ("csrr %0, minstreth\ncsrr %1, minstret\ncsrr %2, minstreth" : "=r" (high), "=r" (low), "=r" (high_after));
+        __asm volatile ("csrr %0, minstreth\ncsrr %1, minstret\ncsrr %2, minstreth" : "=&r" (high), "=&r" (low), "=&r" (high_after));
     } while (high != high_after);
-    return mp_obj_new_int_from_ull((uint64_t)high << 32 | low);
+    return mp_obj_new_int_from_ull(((uint64_t)high << 32 | low) >> shift);
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(bench_instret_obj, bench_instret);
 #endif
