@@ -334,3 +334,49 @@ def test_power_cut_in_each_flash_operation_leaves_old_or_new(board: Board, mode:
     assert status == 0
     assert len(seen) > 3
     assert seen[0] == old
+
+
+@pytest.mark.parametrize(("mode", "programmed", "erased"), [("HALF", 128, 2048), ("WHOLE", 256, 4096)])
+def test_cut_operation_is_on_the_flash_as_far_as_it_says(board: Board, mode: str, programmed: int, erased: int) -> None:
+    """Half a page or a whole one, half a block's erase or a whole one, is what the host finds in the flash after the cut; no more."""
+    block = 100
+    prepare = (
+        "import bench, vfs\n"
+        "vfs.umount('/')\n"
+        "flash = bench.Flash(*[word[6:] for word in bench.args().split() if word.startswith('flash=')])\n"
+        f"flash.ioctl(6, {block})\n"
+    )
+
+    def content_after(last: str) -> bytes:
+        repl = board.repl()
+        repl.exec(prepare)
+        repl.exec_raw_no_follow(last)
+        assert board.wait() == CUT
+        with board.flash.open("rb") as flash:
+            flash.seek(block * 4096)
+            return flash.read(4096)
+
+    cut = f"bench.cut_after(1, bench.{mode})\n"
+    found = content_after(f"{cut}flash.writeblocks({block}, bytes(512), 0)")
+    assert found == bytes(programmed) + b"\xff" * (4096 - programmed)
+    board.start()
+    found = content_after(f"flash.writeblocks({block}, bytes(4096), 0)\n{cut}flash.ioctl(6, {block})")
+    assert found == b"\xff" * erased + bytes(4096 - erased)
+
+
+def test_damaged_flash_is_named_and_never_formatted(board: Board) -> None:
+    """A file system that does not mount stays as it is, for somebody to look at, and the REPL still answers."""
+    board.repl()
+    board.kill()
+    with board.flash.open("r+b") as flash:
+        flash.write(b"damage" * 1500)
+        flash.seek(0)
+        before = flash.read(2 << 20)
+    board.start()
+    assert board.console is not None
+    printed = board.console.read_until(1, b">>> ", timeout_overall=30)
+    assert b"flash not mounted:" in printed
+    board.repl()
+    assert evaluate(board, "6 * 7") == 42
+    with board.flash.open("rb") as flash:
+        assert flash.read(2 << 20) == before

@@ -205,9 +205,9 @@ def build_image(target: str, output: Path, jobs: int) -> Path:
     log = work / f"{target}.log"
     log.unlink(missing_ok=True)
     print(f"building {target}", flush=True)
-    command = ["make", "-C", source / "ports/qemu", f"-j{jobs}", f"BOARD={BOARDS[target]}", f"BOARD_DIR={OVERLAY / BOARDS[target]}"]
-    command += [f"BUILD={folder}", f"MICROPY_MPYCROSS={cross_compiler}", f"MPY_LIB_DIR={library}"]
-    run(command, log, environment)
+    settings = [f"BOARD={BOARDS[target]}", f"BOARD_DIR={OVERLAY / BOARDS[target]}", f"BUILD={folder}"]
+    settings += [f"MICROPY_MPYCROSS={cross_compiler}", f"MPY_LIB_DIR={library}"]
+    run(["make", "-C", source / "ports/qemu", f"-j{jobs}", *settings], log, environment)
     image.parent.mkdir(parents=True, exist_ok=True)
     description.unlink(missing_ok=True)
     finished = folder / "firmware.elf"

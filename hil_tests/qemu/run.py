@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpremote.transport_serial import SerialTransport
+from mpremote.transport_serial import SerialTransport  # type: ignore[import-untyped]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGES = REPOSITORY / "build/qemu"
