@@ -122,6 +122,7 @@ static unsigned instret_shift(void) {
 }
 
 // instret() -> int: instructions retired since power-up or guest reset. Raises OSError ENODEV without -icount shift=N.
+// Trap: time that passes in a wait counts as the instructions that would have fitted in, so measure only code that does not wait.
 // Ref: RISC-V Privileged Architecture 1.12, section 3.1.10.
 static mp_obj_t bench_instret(void) {
     unsigned shift = instret_shift();
