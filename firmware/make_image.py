@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (ROOT / "protocol/lamppost_protocol", ROOT / "firmware/lamppost_node")
-BENCH_MACHINE = ROOT / "hil_tests/bench/peripherals/machine.py"
+BENCH_MACHINE = tuple(ROOT / "hil_tests/bench/peripherals" / name for name in ("machine.py", "machine_models.py"))
 #: Written for CPython only.
 HOST_ONLY = ("es256_host.py", "interfaces.py", "profiles.py", "p256_tables.py")
 
@@ -165,10 +165,15 @@ def _make_image(out: Path, with_bench_machine: bool) -> None:
             if source.name not in HOST_ONLY:
                 jobs.append((source, (out / source.relative_to(package.parent)).with_suffix(".mpy")))
     if with_bench_machine:
-        jobs.append((BENCH_MACHINE, out / "machine.mpy"))
+        jobs.extend((source, out / f"{source.stem}.mpy") for source in BENCH_MACHINE)
     main_py = (ROOT / "firmware/main.py").read_bytes()
     if not (out / "main.py").exists() or (out / "main.py").read_bytes() != main_py:  # another's node may be starting from it
         (out / "main.py").write_bytes(main_py)
+    make_bytecode(jobs)
+
+
+def make_bytecode(jobs: list[tuple[Path, Path]]) -> None:
+    """Compile each source to its target as the image's modules are; newer targets are kept. Raises CalledProcessError."""
     newest = Path(__file__).stat().st_mtime
     mpy_cross = compiler()
     stale = [job for job in jobs if not job[1].exists() or job[1].stat().st_mtime <= max(job[0].stat().st_mtime, newest)]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-SHIM = [Path(__file__).parent / "bench" / "peripherals" / name for name in ("machine.py", "machine_extra.py")]
+SHIM = [Path(__file__).parent / "bench" / "peripherals" / name for name in ("machine.py", "machine_models.py", "machine_extra.py")]
 CLASSES = ("Pin", "PWM", "ADC", "UART", "I2C", "SPI", "WDT", "RTC")
 FUNCTIONS = ("reset", "reset_cause", "unique_id", "idle", "disable_irq")
 CAUSES = ("PWRON_RESET", "HARD_RESET", "WDT_RESET", "DEEPSLEEP_RESET", "SOFT_RESET")

@@ -79,8 +79,8 @@ class Checkout:
                 if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
                     jobs.append((source, target))
         # The bench's stand-in for the chip's own `machine`, which costs a chip no heap: so it is bytecode here as well.
-        shim = self.root / "hil_tests" / "bench" / "peripherals" / "machine.py"
-        jobs.append((shim, image / "machine.mpy"))
+        shims = self.root / "hil_tests" / "bench" / "peripherals"
+        jobs += [(shims / f"{name}.py", image / f"{name}.mpy") for name in ("machine", "machine_models")]
         image.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.root / "firmware" / "main.py", image / "main.py")
         with ThreadPoolExecutor(2) as pool:
