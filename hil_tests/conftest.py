@@ -92,9 +92,9 @@ def image(target: Target) -> Path:
 
 
 @pytest.fixture(scope="session")
-def target_image(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """The firmware of this tree as bytecode, for devices of the target."""
-    return build_target_image(tmp_path_factory.mktemp("target-image"), target)
+def target_image(target: Target) -> Image:
+    """The firmware of this tree as bytecode, for devices of the target, beside the other build products."""
+    return build_target_image(HERE.parent / "build" / "target-image", target)
 
 
 @pytest.fixture

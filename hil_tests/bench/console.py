@@ -70,11 +70,6 @@ class Console:
         self._thread = threading.Thread(target=self._run, name=f"console-{log.stem}", daemon=True)
         self._thread.start()
 
-    @property
-    def path(self) -> str:
-        """The terminal, for any program that speaks to a board: `mpremote connect <path>`."""
-        return os.ttyname(self._slave)
-
     def attach(self, port: Port) -> None:
         """Plug it into a device that has just been given power."""
         with self.changes:
@@ -130,29 +125,35 @@ class Console:
     # -- the raw REPL ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
+    def lent(self) -> Iterator[str]:
+        """The terminal's path, for any program that speaks to a board: `mpremote connect <path>`. One holder at a time."""
+        with self.changes:
+            assert not self._is_held, "somebody holds the console"
+            self._is_held = True
+        try:
+            yield os.ttyname(self._slave)
+        finally:
+            with self.changes:
+                self._is_held = False
+
+    @contextlib.contextmanager
     def raw_repl(self, soft_reset: bool = True, deadline_s: float = DEADLINE_S) -> Iterator["Repl"]:
         """The raw REPL, as mpremote enters it: whatever runs is interrupted, a soft reset clears the heap, main.py does not run.
 
         Leaving gives the console back; what runs then is up to the device (a friendly REPL, or what `Repl.run` started).
         """
-        transport = None
-        with self.changes:
-            assert not self._is_held, "somebody holds the raw REPL"
-            self._is_held = True
-        try:
-            transport = SerialTransport(self.path, timeout=_QUIET_S)
+        with self.lent() as path:
+            transport = SerialTransport(path, timeout=_QUIET_S)
             try:
-                transport.enter_raw_repl(soft_reset=soft_reset, timeout_overall=deadline_s)
-            except TransportError as error:
-                raise ConsoleError(self.report(f"a raw REPL within {deadline_s:.0f} s ({error})")) from None
-            yield Repl(self, transport)
-        finally:
-            if transport is not None:
+                try:
+                    transport.enter_raw_repl(soft_reset=soft_reset, timeout_overall=deadline_s)
+                except TransportError as error:
+                    raise ConsoleError(self.report(f"a raw REPL within {deadline_s:.0f} s ({error})")) from None
+                yield Repl(self, transport)
+            finally:
                 if transport.in_raw_repl:
                     transport.exit_raw_repl()
                 transport.serial.close()
-            with self.changes:
-                self._is_held = False
 
     # -- the thread -----------------------------------------------------------------------------------------------------
 

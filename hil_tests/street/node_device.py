@@ -1,7 +1,7 @@
 """The adapter between the bench and this project: a node's files on a target's device, as the runner of a StreetNode."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +31,14 @@ def build_target_image(folder: Path, target: Target) -> Image:
     files = {"/main.py": (folder / "image/main.py").read_bytes()}
     for path in sorted((folder / "image").rglob("*.mpy")):
         files[f"{LIBRARY}/{path.relative_to(folder / 'image').as_posix()}"] = path.read_bytes()
-    stand_ins = [(source, folder / "machine" / f"{source.stem}.mpy") for source in target.machine_sources]
-    make.make_bytecode(stand_ins)
-    return Image(files, {path.name: path.read_bytes() for _, path in stand_ins})
+    return Image(files, compile_for_device(folder / target.name / "machine", target.machine_sources))
+
+
+def compile_for_device(folder: Path, sources: Sequence[Path]) -> dict[str, bytes]:
+    """Bytecode of more modules, made as the image's are, by file name."""
+    jobs = [(source, folder / f"{source.stem}.mpy") for source in sources]
+    firmware().make_bytecode(jobs)
+    return {target.name: target.read_bytes() for _, target in jobs}
 
 
 def state_files(flash: Path) -> dict[str, bytes]:
@@ -46,7 +51,7 @@ class NodeDevice:
 
     def __init__(self, target: Target, image: Image, place: Place, name: str, is_prepared: bool | None = None) -> None:
         self._target = target
-        self._files = {**image.files, **state_files(place.flash)}
+        self.files = {**image.files, **state_files(place.flash)}
         self._is_prepared = PREPARE in target.capabilities if is_prepared is None else is_prepared
         self._start = 0
         self.started_s = 0.0
@@ -57,7 +62,7 @@ class NodeDevice:
                 name,
                 place.line,
                 place.exchange,
-                self._files if self._is_prepared else {},
+                self.files if self._is_prepared else {},
                 image.machine_files,
             )
         )
@@ -75,7 +80,7 @@ class NodeDevice:
     def deploy(self, between: str = "") -> list[str]:
         """Install what differs through the transport; the paths written. Leaves the device in its friendly REPL."""
         with self.device.console.raw_repl(deadline_s=self._target.deadline_s()) as repl:
-            return install(repl, self._files, between)
+            return install(repl, self.files, between)
 
     def reset(self) -> None:
         """machine.reset from the console: it comes up as after power-on."""

@@ -93,3 +93,10 @@ def test_no_room_without_a_name() -> None:
     """No utils, helpers, common, misc or manager anywhere."""
     bad = {"utils", "util", "helpers", "common", "misc", "manager"}
     assert [path for _, path in FILES if path.stem in bad] == []
+
+
+def test_the_bench_knows_no_project() -> None:
+    """hil_tests/bench could serve any MicroPython project: no file in it names this one; the adapter is hil_tests/street/node_device.py."""
+    files = [path for path in sorted(PACKAGES["bench"].rglob("*")) if path.is_file() and path.suffix != ".pyc"]
+    assert len(files) > 20
+    assert [path for path in files if "lamppost" in path.read_text().lower()] == []

@@ -1,4 +1,4 @@
-"""What the unix port lacks to be a board: flash at `/`, `machine` beside it, boot.py and main.py, unless the raw REPL is wanted.
+"""What the unix port lacks to be a board: flash at `/`, `machine` beside it, boot.py and main.py, unless only the prompt is wanted.
 
 Runs on the device, as the script of `micropython -i`. Environment: BENCH_FILES and BENCH_ROM, folders of this machine; BENCH_RAW.
 """

@@ -25,6 +25,7 @@ _UP = b"\x06"  # unix_boot.py says it when the interpreter can take an interrupt
 _PROMPT_END = (b">", b">>> ")
 _ENTER_RAW, _LEAVE_RAW, _INTERRUPT, _END = b"\x01", b"\x02", b"\x03", b"\x04"
 _BACK_S = 2.0  # from an interrupt to the prompt
+_INHERITED = ("PATH", "HOME", "LANG")  # nothing that firmware could take for its own
 _CHANGE_S = 0.1  # from the end of a piece of code to its start, from the prompt to reading
 
 
@@ -69,14 +70,12 @@ class UnixDevice(Device):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         environment = {
-            **os.environ,
+            **{name: os.environ[name] for name in _INHERITED if name in os.environ},
             "BENCH_FILES": str(self.files),
             "BENCH_ROM": str(rom),
             "BENCH_EXCHANGE": str(setup.exchange or ""),
             "BENCH_LINE": str(setup.line or ""),
         }
-        for name in ("BENCH_RAW", "LAMPPOST_STATE"):
-            environment.pop(name, None)
         command = [find_micropython(), "-X", f"heapsize={HEAP_KB}k", "-i", str(_BOOT)]
         self._command, self._environment = command, environment
         self._replica: _Replica | None = None
@@ -158,11 +157,11 @@ class _Replica:
                 os.close(self._master)
         self._master = -1
 
-    def _spawn(self) -> None:
+    def _spawn(self, runs_main: bool = True) -> None:
         self._master, slave = os.openpty()
         tty.setraw(slave)
         os.set_blocking(self._master, False)
-        environment = {**self._environment, "BENCH_RAW": "1"} if self._is_raw else self._environment
+        environment = self._environment if runs_main else {**self._environment, "BENCH_RAW": "1"}
         # Not a session leader: a pty opened by the program must not become its terminal.
         self._process = subprocess.Popen(self._command, stdin=slave, stdout=slave, stderr=slave, env=environment, process_group=0)
         os.close(slave)
@@ -193,9 +192,16 @@ class _Replica:
         status = self._process.wait()
         if self._is_over:
             return b""
+        if self._prompt_due is not None and status not in (0, -signal.SIGKILL):
+            # The port raises the interrupt wherever it is, in the collector too, and may die of that: its prompt comes all the same.
+            waiting = self._waiting
+            self._is_raw = False
+            self._spawn(runs_main=False)
+            self._waiting = waiting
+            return b"interrupted, status %d\r\n" % status
         is_soft = status == 0
         self._is_raw = self._is_raw and is_soft
-        self._spawn()
+        self._spawn(runs_main=not self._is_raw)
         return _SOFT_RESET if is_soft else b"reset, status %d\r\n" % status
 
     def _type_waiting(self) -> None:

@@ -1,0 +1,124 @@
+"""Deployment by a technician's hand: mpremote's transport, compiled files, only what changed; and a console as boards have it."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bench.console import ConsoleError, DeviceError
+from bench.deadline import Deadline
+from bench.installer import install
+from bench.targets.target import Device, Setup, Target
+from lamppost_protocol.kinds import NODE as NODE_KIND
+from street.node_device import FEED, NodeDevice
+from street.street_node import NodeSpec
+from street.town import Town
+
+NODE = 0xD1
+COUNTING = b"import time\nprint('main runs')\nwhile True:\n    time.sleep_ms(10)\n"
+
+
+@pytest.fixture
+def device(target: Target, tmp_path: Path) -> Iterator[Device]:
+    """A blank device with power."""
+    made = target.device(Setup(tmp_path))
+    made.start()
+    yield made
+    made.close()
+
+
+@pytest.mark.needs("console", "files")
+def test_only_what_changed_is_written(target: Target, device: Device) -> None:
+    """A second installation writes nothing; one octet changed writes one file; folders are made; cut off anywhere, the next one mends."""
+    files = {"/lib/room/a.py": b"A = 1\n" * 300, "/lib/room/deep/b.bin": bytes(range(256)) * 9, "/c.txt": b""}
+    with device.console.raw_repl(deadline_s=target.deadline_s()) as repl:
+        assert install(repl, files) == list(files)
+        assert install(repl, files) == []
+        files["/lib/room/a.py"] = files["/lib/room/a.py"][:-2] + b"2\n"
+        repl.exec("with open('/lib/room/deep/b.bin', 'wb') as file:\n    file.write(b'half')")
+        assert install(repl, files) == ["/lib/room/a.py", "/lib/room/deep/b.bin"]
+        assert repl.exec("from room import a\nprint(a.A)") == "2\n"
+        assert bytes(repl.transport.fs_readfile("/lib/room/deep/b.bin")) == files["/lib/room/deep/b.bin"]
+
+
+@pytest.mark.needs("console", "files")
+def test_whatever_runs_can_be_interrupted(target: Target, device: Device) -> None:
+    """A busy loop, a sleep, a coroutine and main.py each give way to the raw REPL, softly reset or not."""
+    with device.console.raw_repl(deadline_s=target.deadline_s()) as repl:
+        install(repl, {"/main.py": COUNTING})
+    for code in (
+        "while True:\n    pass",
+        "import time\ntime.sleep(1000)",
+        "import asyncio\nasync def run():\n    while True:\n        await asyncio.sleep(0.01)\nasyncio.run(run())",
+    ):
+        with device.console.raw_repl(soft_reset=False, deadline_s=target.deadline_s()) as repl:
+            repl.run(code)
+        with device.console.raw_repl(soft_reset=False, deadline_s=target.deadline_s()) as repl:
+            assert repl.exec("print(6 * 7)") == "42\n"
+    with device.console.raw_repl(deadline_s=target.deadline_s()) as repl:
+        assert repl.exec("print('main_has_run' in globals())") == "False\n"
+
+
+@pytest.mark.needs("console", "files", "power", "flash")
+def test_boot_order(target: Target, device: Device) -> None:
+    """With power come boot.py and main.py, in this order; a tool's soft reset runs boot.py alone. Files outlive the power cut."""
+    with device.console.raw_repl(deadline_s=target.deadline_s()) as repl:
+        install(repl, {"/boot.py": b"print('boot runs')\n", "/main.py": COUNTING})
+    mark = device.console.mark()
+    device.cut_power()
+    device.start()
+    device.console.expect("main runs", mark, target.deadline_s())
+    assert device.console.said(mark).index("boot runs") < device.console.said(mark).index("main runs")
+    mark = device.console.mark()
+    with device.console.raw_repl(deadline_s=target.deadline_s()) as repl:
+        repl.exec("pass")
+    assert "boot runs" in device.console.said(mark)
+    assert "main runs" not in device.console.said(mark)
+
+
+@pytest.mark.needs("console")
+def test_a_failure_tells_what_a_person_needs(target: Target, device: Device) -> None:
+    """What was expected, what was said last, where the log is, which image ran; and the device's own traceback."""
+    with device.console.raw_repl(deadline_s=target.deadline_s()) as repl:
+        with pytest.raises(DeviceError) as failed:
+            repl.exec("print('before')\n{}['key']")
+        assert "KeyError" in failed.value.traceback
+    with pytest.raises(ConsoleError) as missed:
+        device.console.expect("never said", deadline_s=0.05)
+    for part in ("'never said'", "last said: ", "before", str(device.console.log_path), target.image()):
+        assert part in str(missed.value)
+    assert "before" in device.console.log_path.read_text(errors="replace")
+
+
+@pytest.mark.needs("console", "files")
+def test_the_mpremote_command_itself(target: Target, device: Device) -> None:
+    """The console is an ordinary port to `mpremote connect`: what a technician types works."""
+    with device.console.lent() as path:
+        done = subprocess.run(
+            [sys.executable, "-m", "mpremote", "connect", path, "exec", "print('by hand', 6 * 7)"],
+            capture_output=True,
+            text=True,
+            timeout=target.deadline_s(),
+            check=False,
+        )
+    assert done.stdout.split() == ["by", "hand", "42"], done.stderr
+
+
+@pytest.mark.needs("console", "files", "line", "models", "reset")
+def test_a_node_deployed_by_hand_reports_and_is_updated(target: Target, target_town: Callable[..., Town]) -> None:
+    """The whole image goes in through the transport, the node reports; an update while it runs writes the one file that changed."""
+    street = target_town(NodeSpec(NODE), is_prepared=False)
+    street.add_gateway().start()
+    street.serve_time()
+    node = street.nodes[NODE]
+    began = Deadline()
+    node.start()
+    print(f"{target.name}: deployed in {began.seconds - began.left_s():.1f} s")
+    street.wait_until(lambda: node.values(NODE_KIND), "health record of a node that was deployed by hand")
+    device = node.program
+    assert isinstance(device, NodeDevice)
+    assert device.deploy(between=FEED) == []
+    changed = "/lib/lamppost_node/refusal.mpy"
+    device.files[changed] += b"\x00"
+    assert device.deploy(between=FEED) == [changed]
