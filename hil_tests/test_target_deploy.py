@@ -61,6 +61,18 @@ def test_whatever_runs_can_be_interrupted(target: Target, device: Device) -> Non
 
 
 @pytest.mark.needs("console", "files", "power", "flash")
+def test_a_rename_replaces_and_outlives_the_power_cut(target: Target, device: Device) -> None:
+    """What everything durable relies on: written beside, renamed over, there after the cut; by absolute and by relative path."""
+    with device.console.raw_repl(deadline_s=target.deadline_s()) as repl:
+        install(repl, {"/state/a": b"old", "/state/b": b"new", "/c": b"old", "/d": b"new"})
+        repl.exec("import os\nos.rename('/state/b', '/state/a')\nos.rename('d', 'c')")
+    device.cut_power()
+    device.start()
+    with device.console.raw_repl(deadline_s=target.deadline_s()) as repl:
+        assert repl.exec("import os\nprint(open('/state/a').read(), open('/c').read(), os.listdir('/state'))") == "new new ['a']\n"
+
+
+@pytest.mark.needs("console", "files", "power", "flash")
 def test_boot_order(target: Target, device: Device) -> None:
     """With power come boot.py and main.py, in this order; a tool's soft reset runs boot.py alone. Files outlive the power cut."""
     with device.console.raw_repl(deadline_s=target.deadline_s()) as repl:

@@ -9,8 +9,11 @@ from street.town import Town
 
 def check_numbers(node: StreetNode) -> None:
     """No `tx` twice, no record number with two contents."""
-    txs = [sent.tx for sent in node.sent()]
-    assert len(set(txs)) == len(txs), f"a tx of {node.id} was used twice"
+    by_tx: dict[int, list[bytes]] = {}
+    for sent in node.sent():
+        by_tx.setdefault(sent.tx, []).append(sent.data)
+    twice = {tx: [data.hex() for data in frames] for tx, frames in by_tx.items() if len(frames) > 1}
+    assert twice == {}, f"a tx of {node.id} was used twice: {twice}"
     node.records()
 
 

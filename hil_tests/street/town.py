@@ -160,6 +160,11 @@ class Town:
         assert answer["ok"], answer
         return answer
 
+    def cut_power(self, node: int) -> None:
+        """End the power of a node and of all hardware that hangs on it, at this instant."""
+        self.nodes[node].kill()
+        self.ask_bench(op="power_cut", node=hex8(node))
+
     def let_pass(self, seconds: float) -> None:
         """Let the street live on, to a random instant: the only wait that is for no event."""
         self._is_over.wait(seconds)
