@@ -12,6 +12,8 @@ from street.street_node import NodeSpec, Place, firmware
 
 #: Where each part of an image lives on a device.
 LIBRARY, STATE = "/lib", "/lamppost"
+#: More than an ESP32 starts with (110 KB) and less than its heap can grow to: bytecode that is not frozen lies in it. See `heap peak`.
+HEAP_BYTES = 176 << 10
 #: A running node's watchdog goes on when its program is interrupted: a technician who takes his time has to feed it.
 FEED = "import machine\nmachine.WDT(timeout=60000).feed()"
 
@@ -64,6 +66,7 @@ class NodeDevice:
                 place.exchange,
                 self.files if self._is_prepared else {},
                 image.machine_files,
+                HEAP_BYTES,
             )
         )
 

@@ -134,6 +134,8 @@ class QemuDevice(Device):
         words = [firmware.name, *machine.arguments]
         if setup.exchange is not None:
             words.append("exchange=exchange")
+        if setup.heap_bytes is not None:
+            words.append(f"heap={setup.heap_bytes}")
         command = [
             machine.program,
             *machine.board,

@@ -46,7 +46,7 @@ class Setup:
     """One device on the bench. `folder`: its own, for logs and flash; everything else may be left out.
 
     `line`: path of the terminal behind its second UART. `exchange`: folder of the models' FIFOs. `files`: absolute path on the device
-    to content. `machine_files`: bytecode of the target's stand-ins for `machine`, by file name, in place of their sources.
+    to content. `heap_bytes`: of 32-bit objects; the unix port's have 64 and get twice as much. `machine_files`: bytecode of the target's stand-ins for `machine`, by file name, in place of their sources.
     """
 
     folder: Path
@@ -55,6 +55,7 @@ class Setup:
     exchange: Path | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     machine_files: Mapping[str, bytes] | None = None
+    heap_bytes: int | None = None
     clock: VirtualClock | None = None
 
 

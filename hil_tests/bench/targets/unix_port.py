@@ -17,7 +17,7 @@ from bench.deadline import Deadline
 from bench.peripherals.client import SHIM, find_micropython
 from bench.targets.target import CONSOLE, FILES, FLASH, LINE, MODELS, POWER, PREPARE, PROCESSES, RESET, Device, Setup, Target
 
-HEAP_KB = 256  # of 64-bit objects, the bench's `machine` among them: about what a chip does in half of it
+_HEAP_BYTES = 256 << 10
 _BOOT = Path(__file__).with_name("unix_boot.py")
 _SOFT_RESET = b"MPY: soft reboot\r\n"
 _PROMPT = b">>> "
@@ -76,7 +76,7 @@ class UnixDevice(Device):
             "BENCH_EXCHANGE": str(setup.exchange or ""),
             "BENCH_LINE": str(setup.line or ""),
         }
-        command = [find_micropython(), "-X", f"heapsize={HEAP_KB}k", "-i", str(_BOOT)]
+        command = [find_micropython(), "-X", f"heapsize={2 * setup.heap_bytes if setup.heap_bytes else _HEAP_BYTES}", "-i", str(_BOOT)]
         self._command, self._environment = command, environment
         self._replica: _Replica | None = None
 
