@@ -7,8 +7,9 @@ ONCE ?=
 # Most of the tests' time is waiting for real programs, so more of them than cores run at a time.
 WORKERS ?= 4
 PYTEST_ARGS ?=
+TARGETS ?=
 
-.PHONY: setup oracles qemu-firmware demo test planted check bench soak deps lock format clean
+.PHONY: setup oracles qemu-firmware demo test planted check hil bench soak deps lock format clean
 
 $(VENV)/.installed: pyproject.toml .ci/requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +43,9 @@ check: setup ## formatting, lint, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/mypy protocol/lamppost_protocol gateway/lamppost_gateway tools/lamppost_tools
 	$(BIN)/python tools/check_firmware_types.py
+
+hil: setup ## the hardware tests on every target this machine can run, as a matrix (TARGETS="unix serial:/dev/ttyUSB0": those)
+	$(BIN)/python hil_tests/matrix.py $(TARGETS)
 
 bench: setup ## ratios beside their limit scripts, in one run
 	$(BIN)/python hil_tests/benchmarks/run.py

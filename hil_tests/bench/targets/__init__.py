@@ -2,29 +2,20 @@
 
 from collections.abc import Callable
 
+from bench.targets.board import Board
+from bench.targets.esp_qemu import EspQemu
+from bench.targets.qemu import ARM, RV32, Qemu
 from bench.targets.target import Target
-
-
-def _unix(argument: str) -> Target:
-    from bench.targets.unix_port import UnixPort
-
-    return UnixPort()
-
-
-def _qemu_rv32(argument: str) -> Target:
-    from bench.targets.qemu import RV32, Qemu
-
-    return Qemu(RV32)
-
-
-def _qemu_arm(argument: str) -> Target:
-    from bench.targets.qemu import ARM, Qemu
-
-    return Qemu(ARM)
-
+from bench.targets.unix_port import UnixPort
 
 #: Name before the colon -> maker, given what stands behind it.
-TARGETS: dict[str, Callable[[str], Target]] = {"unix": _unix, "qemu-rv32": _qemu_rv32, "qemu-arm": _qemu_arm}
+TARGETS: dict[str, Callable[[str], Target]] = {
+    "unix": lambda _: UnixPort(),
+    "qemu-rv32": lambda _: Qemu(RV32),
+    "qemu-arm": lambda _: Qemu(ARM),
+    "serial": Board,
+    "esp-qemu": EspQemu,
+}
 DEFAULT = "unix"
 
 

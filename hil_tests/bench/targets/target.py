@@ -7,7 +7,7 @@ A `Target` describes one kind of machine and makes `Device`s of it. A device has
 |---------------------|--------------------------------------------------------------------------------------------------------------|
 | `console`           | `device.console`: a raw REPL for mpremote's transport                                                        |
 | `files`             | the console can write files                                                                                  |
-| `flash`             | files outlive the end of power; `device.flash_image()`, where `prepare` is there too                         |
+| `flash`             | files outlive the end of power                                                                               |
 | `line`              | `Setup.line`: a second serial line, `machine.UART(1)` on the device                                          |
 | `power`             | `device.cut_power()` at any instant, `device.start()` again                                                  |
 | `reset`             | `machine.reset`, a watchdog, `machine.reset_cause`; the device comes up again by itself                      |
@@ -46,7 +46,8 @@ class Setup:
     """One device on the bench. `folder`: its own, for logs and flash; everything else may be left out.
 
     `line`: path of the terminal behind its second UART. `exchange`: folder of the models' FIFOs. `files`: absolute path on the device
-    to content. `heap_bytes`: of 32-bit objects; the unix port's have 64 and get twice as much. `machine_files`: bytecode of the target's stand-ins for `machine`, by file name, in place of their sources.
+    to content. `heap_bytes`: of 32-bit objects; the unix port's have 64 and get twice as much. `machine_files`: bytecode of the target's
+    stand-ins for `machine`, by file name, in place of their sources.
     """
 
     folder: Path

@@ -1,0 +1,93 @@
+"""A real board with MicroPython on a serial port of this machine: `serial:/dev/ttyUSB0`, or `serial:/dev/ttyUSB0,line=/dev/ttyUSB1`.
+
+The first port is its console; `line` is an adapter wired to its second UART, crossed, with a common ground. The board always has
+power, so nothing here can cut it. Whatever lies on its flash is written over by tests that deploy.
+Never tried on silicon: what is written here follows the documents of mpremote, pyserial and MicroPython's esp32 port.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+import serial
+
+from bench.console import ConsoleError
+from bench.targets.target import CONSOLE, FILES, FLASH, LINE, RESET, Device, Setup, Target
+
+_BAUD = 115200
+
+
+class Board(Target):
+    """`argument`: what stands behind `serial:`."""
+
+    name = "serial"
+    slowness = 10.0
+
+    def __init__(self, argument: str) -> None:
+        port, *more = argument.split(",")
+        self._port = port
+        self.line_port = next((word.removeprefix("line=") for word in more if word.startswith("line=")), None)
+        self.capabilities = frozenset({CONSOLE, FILES, FLASH, RESET} | ({LINE} if self.line_port else set()))
+
+    def missing(self) -> str | None:
+        if not self._port:
+            return "no port: give it as serial:/dev/ttyUSB0"
+        for port in filter(None, (self._port, self.line_port)):
+            if not os.access(port, os.R_OK | os.W_OK):
+                return f"no access to {port}: is it plugged in, and are you in the group that owns it?"
+        return None
+
+    def image(self) -> str:
+        return f"what is on the board at {self._port}: its own words are at the start of the run"
+
+    def device(self, setup: Setup) -> Device:
+        return BoardDevice(self._port, setup, self.image())
+
+
+class BoardDevice(Device):
+    """The board on the port; `Setup.files` and `machine_files` cannot be prepared on it and must be empty."""
+
+    def __init__(self, port: str, setup: Setup, image: str) -> None:
+        assert not setup.files, "a board is deployed, not prepared"
+        super().__init__(setup, image)
+        self._path = port
+        self._port: _SerialPort | None = None
+
+    def start(self) -> None:
+        """Open the port and reset the board by its program: the reset line of an adapter is not there on every board."""
+        assert self._port is None
+        self._port = _SerialPort(self._path)
+        self.console.attach(self._port)
+        with self.console.raw_repl(soft_reset=False) as repl, contextlib.suppress(ConsoleError):
+            repl.run("import machine\nmachine.reset()")
+
+    def stop(self) -> None:
+        if self._port is not None:
+            self.console.detach()
+            self._port = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._port is not None
+
+
+class _SerialPort:
+    """console.Port on pyserial, which only opens and configures."""
+
+    def __init__(self, path: str) -> None:
+        self._serial = serial.Serial(str(Path(path)), _BAUD, timeout=0, write_timeout=0, exclusive=True)
+
+    def fileno(self) -> int:
+        return int(self._serial.fileno())
+
+    def read(self) -> bytes:
+        return os.read(self._serial.fileno(), 4096)
+
+    def write(self, data: bytes) -> int:
+        try:
+            return os.write(self._serial.fileno(), data)
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        self._serial.close()
