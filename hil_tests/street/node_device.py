@@ -53,7 +53,8 @@ class NodeDevice:
 
     def __init__(self, target: Target, image: Image, place: Place, name: str, is_prepared: bool | None = None) -> None:
         self._target = target
-        self.files = {**image.files, **state_files(place.flash)}
+        self.image_files = dict(image.files)
+        self._state_files = state_files(place.flash)
         self._is_prepared = PREPARE in target.capabilities if is_prepared is None else is_prepared
         self._start = 0
         self.started_s = 0.0
@@ -64,7 +65,7 @@ class NodeDevice:
                 name,
                 place.line,
                 place.exchange,
-                self.files if self._is_prepared else {},
+                {**self.image_files, **self._state_files} if self._is_prepared else {},
                 image.machine_files,
                 HEAP_BYTES,
             )
@@ -76,14 +77,18 @@ class NodeDevice:
         self.started_s = time.monotonic()
         self.device.start()
         if not self._is_prepared:
-            self.deploy()
+            self.install({**self.image_files, **self._state_files})
             self._is_prepared = True
             self.reset()
 
-    def deploy(self, between: str = "") -> list[str]:
+    def update(self) -> list[str]:
+        """Install what differs of the image, and never of its state: counters put back would be used twice. The paths written."""
+        return self.install(self.image_files, FEED)
+
+    def install(self, files: Mapping[str, bytes], between: str = "") -> list[str]:
         """Install what differs through the transport; the paths written. Leaves the device in its friendly REPL."""
         with self.device.console.raw_repl(deadline_s=self._target.deadline_s()) as repl:
-            return install(repl, self.files, between)
+            return install(repl, files, between)
 
     def reset(self) -> None:
         """machine.reset from the console: it comes up as after power-on."""
