@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import gateway_figures, node_figures, wire_figures
+from benchmarks import gateway_figures, node_figures, rv32_figures, wire_figures
 from benchmarks.gateway_figures import Effort
 from benchmarks.mqtt_broker import BenchBroker
 from benchmarks.rows import Row, table, told
@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds and rows: a look, not a result")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument(
-        "--only", default="", help="only figures whose name contains this: wire, node, path, paced, acknowledgement, written, memory, drain"
+        "--only",
+        default="",
+        help="only figures whose name contains this: wire, node, rv32, path, paced, acknowledgement, written, memory, drain",
     )
     parser.add_argument("--broker", choices=("mosquitto", "amqtt"), default="mosquitto", help="mosquitto where it is installed")
     options = parser.parse_args()
@@ -59,6 +61,7 @@ def _measure(effort: Effort, folder: Path, only: str, broker_name: str) -> tuple
     figures: dict[str, Figure] = {
         "wire": wire_figures.sizes,
         "node": lambda: node_figures.all_rows(effort.rounds, folder),
+        "rv32": lambda: rv32_figures.all_rows(folder),
         "path": lambda: gateway_figures.whole_path(effort, folder, broker),
         "paced": lambda: gateway_figures.paced(effort, folder, broker),
         "acknowledgement": lambda: gateway_figures.acknowledgement(effort, folder, broker),

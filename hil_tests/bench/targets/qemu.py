@@ -90,20 +90,20 @@ class Qemu(Target):
         self.capabilities = _CAPABILITIES | machine.more
         self._machine = machine
         images = Path(os.environ.get("BENCH_QEMU_IMAGES") or _ROOT / "build" / "qemu")
-        self._firmware = images.resolve() / machine.folder / "firmware.elf"
+        self.firmware = images.resolve() / machine.folder / "firmware.elf"
 
     def missing(self) -> str | None:
         if shutil.which(self._machine.program) is None:
             return f"no {self._machine.program}: make deps"
-        if not self._firmware.exists():
-            return f"no {self._firmware}: make qemu-firmware"
+        if not self.firmware.exists():
+            return f"no {self.firmware}: make qemu-firmware"
         return None
 
     def image(self) -> str:
-        return f"{self._firmware} sha256 {hashlib.sha256(self._firmware.read_bytes()).hexdigest()[:12]}"
+        return f"{self.firmware} sha256 {hashlib.sha256(self.firmware.read_bytes()).hexdigest()[:12]}"
 
     def device(self, setup: Setup) -> Device:
-        return QemuDevice(self._machine, self._firmware, setup, self.image())
+        return QemuDevice(self._machine, self.firmware, setup, self.image())
 
 
 class QemuDevice(Device):

@@ -1,0 +1,133 @@
+"""The node's figures on RISC-V, in instructions and virtual time: they do not depend on the machine that takes them.
+
+QEMU counts one instruction as 16 ns (`-icount shift=4`), within a quarter of an ESP32-C3 at 160 MHz, on the slow side.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bench.lock_step import LockStepError, missing
+from lamppost_protocol.profiles import by_name
+from street.lone_node import NETWORK, LoneNode, image_files
+
+from benchmarks.rows import Row, at_most, told
+
+_LOOPS = Path(__file__).with_name("rv32_loops.py")
+_FIXTURES = Path(__file__).with_name("rv32_fixtures.py")
+#: Fixture and wiring, and what lies between two reports.
+_WIRINGS = (("lamp", "lamp"), ("bin", "bin"), ("air", "air_lamp"))
+_START_UNIX = 1_805_068_800
+_FRAME_GOALS_M = {8: 12.5, 2: 15.6}
+_ROOMY_BYTES = 1 << 20
+_CHIP_BYTES = 112 << 10
+_STEP_BYTES = 4 << 10
+_TWO_FIXTURES = {
+    "network": NETWORK, "latitude_udeg": 48_856_600, "longitude_udeg": 2_352_200, "hello_s": 5, "health_s": 10, "report_s": 2,
+    "fixtures": [{"kind": "air", "instance": 0}, {"kind": "lamp", "instance": 0}],
+}  # fmt: skip
+
+
+def all_rows(folder: Path) -> Iterator[Row]:
+    """Every row; one row that says why where the board or its image is not here."""
+    reason = missing()
+    if reason:
+        yield told("node on RV32", reason)
+        return
+    image = image_files(folder / "rv32")
+    for table_kb, goal_m in _FRAME_GOALS_M.items():
+        yield from _steps(folder / f"steps{table_kb}", image, table_kb, goal_m)
+    for kind, wiring in _WIRINGS:
+        yield _fixture(folder / kind, image, kind, wiring)
+    yield from _boot_and_heap(folder, image)
+
+
+def _steps(folder: Path, image: Mapping[str, bytes], table_kb: int, goal_m: float) -> Iterator[Row]:
+    found = _count(folder / "counts", image, table_kb, 160 << 10)
+    churn = _count(folder / "churn", image, table_kb, _ROOMY_BYTES)
+    whole = found["frame"]
+    send = found["send"] - found["event_loop"]
+    note = f"record {found['record'] / 1e3:,.0f} k, read {found['read'] / 1e3:,.0f} k, sign alone {found['sign'] / 1e6:.2f} M,"
+    note += f" send {send / 1e3:,.0f} k; without collections {churn['frame'] / 1e6:.2f} M"
+    yield at_most(f"node on RV32, whole signed frame, {table_kb} KB table", whole / 1e6, "M instructions", goal_m, note)
+    if table_kb == 2:
+        yield told("node on RV32, record kept", "spool.append, every flash operation in it", found["record"] / 1e3, "k instructions")
+        yield told("node on RV32, record read from the spool", "", found["read"] / 1e3, "k instructions")
+        yield told("node on RV32, frame sent", "SLIP and stream, without the UART", send / 1e3, "k instructions")
+        note = f"without collections; {found['acknowledgement'] / 1e3:,.0f} k with them in 160 KiB"
+        yield at_most("node on RV32, acknowledgement checked", churn["acknowledgement"] / 1e3, "k instructions", 65, note)
+    yield told(f"node on RV32, heap churn of a frame, {table_kb} KB table", "allocated and thrown away", churn["frame_churn"] / 1e3, "kB")
+
+
+def _count(folder: Path, image: Mapping[str, bytes], table_kb: int, heap_bytes: int) -> dict[str, int]:
+    files = {**image, "/main.py": _LOOPS.read_bytes()}
+    with LoneNode(folder, files, _TWO_FIXTURES, "air_lamp", _START_UNIX, 1, table_kb, heap_bytes=heap_bytes) as node:
+        node.city.is_silent = node.city.is_deaf = True
+        node.board.power_on()
+        is_alive = node.board.run(600)
+        printed = node.board.console.read_text()
+        if is_alive or "Traceback" in printed:
+            raise LockStepError(node.board.describe("the loops did not end"))
+    return {name: int(value) for name, value in (line.split() for line in printed.splitlines() if line.count(" ") == 1)}
+
+
+def _fixture(folder: Path, image: Mapping[str, bytes], kind: str, wiring: str) -> Row:
+    files = {**image, "/main.py": _FIXTURES.read_bytes(), "/fixture": kind.encode()}
+    with LoneNode(folder, files, _TWO_FIXTURES, wiring, _START_UNIX, 1, heap_bytes=160 << 10) as node:
+        node.board.power_on()
+        is_alive = node.board.run(600)
+        lines = [line.split() for line in node.board.console.read_text().splitlines() if line.startswith(f"{kind} ")]
+        if is_alive or not lines:
+            raise LockStepError(node.board.describe("the fixture did not end"))
+    note = "its task alone, all it does in ten seconds, the report included; without the record, waits and bus transfers"
+    return told(f"node on RV32, {kind}, a report every 10 s", note, int(lines[-1][1]) / 1e3, "k instructions")
+
+
+def _usable(heap_bytes: int) -> int:
+    """What is left for blocks of 16 octets, each of which costs three bits of tables. Ref: MicroPython, py/gc.c, gc_setup_area."""
+    return heap_bytes * 128 // 131
+
+
+def _boot_and_heap(folder: Path, image: Mapping[str, bytes]) -> Iterator[Row]:
+    roomy = _Trial(folder / "roomy", image, _ROOMY_BYTES)
+    if roomy.first_frame_s is None:
+        yield told("node on RV32, boot to first frame", roomy.why)
+        return
+    yield at_most(
+        "node on RV32, boot to first frame sent", roomy.first_frame_s, "s virtual", 1.5, "two fixtures, bytecode on littlefs, not frozen"
+    )
+    yield at_most(
+        "node on RV32, live heap, two fixtures",
+        roomy.live_bytes / 1000,
+        "kB",
+        90,
+        "highest after a collection; stand-in for `machine` (8 kB) included",
+    )
+    low, high = _CHIP_BYTES - _STEP_BYTES, 256 << 10
+    while high - low > _STEP_BYTES:
+        middle = (low + high) // 2 // 1024 * 1024
+        runs = _Trial(folder / f"heap{middle}", image, middle).is_well
+        low, high = (low, middle) if runs else (middle, high)
+    yield at_most("node on RV32, smallest heap it runs in", high / 1024, "KiB", _CHIP_BYTES / 1024, "to 4 KiB; stand-in included")
+
+
+class _Trial:
+    """One boot of the whole node with two fixtures: 40 s of the world."""
+
+    def __init__(self, folder: Path, image: Mapping[str, bytes], heap_bytes: int) -> None:
+        self.first_frame_s: float | None = None
+        self.live_bytes = 0
+        self.why = ""
+        with LoneNode(folder, image, _TWO_FIXTURES, "air_lamp", _START_UNIX, 1, heap_bytes=heap_bytes) as node:
+            node.board.power_on()
+            node.board.run(40)
+            city = node.city
+            if city.heard:
+                self.first_frame_s = city.heard[0][0] - node.board.powered_s
+            health = [record for record in city.records.values() if record[0] == by_name("node").id]
+            kinds = {record[0] for record in city.records.values()}
+            if health:
+                self.live_bytes = _usable(heap_bytes) - min(record[6] for record in health)
+            failures = [text for _, text in city.logs if "failed" in text or "MemoryError" in text]
+            self.is_well = not failures and {1, 3, 4} <= kinds and city.heard[-1][1].t is not None and node.cabinet.starts == 1
+            self.why = json.dumps(failures[:3])

@@ -1,0 +1,118 @@
+"""Runs on the emulated board as its main.py: counts instructions of the firmware's steps and prints `name value` lines, then ends QEMU.
+
+Waiting is no work: what the event loop waits, and what the models' stand-ins cost (they stand for a chip's peripherals), is left out.
+"""
+
+import asyncio
+import asyncio.core
+import gc
+import time
+
+import bench
+import machine
+import machine_models
+from lamppost_node import identity
+from lamppost_node.clock import Clock
+from lamppost_node.flash import Flash
+from lamppost_node.framer import Framer
+from lamppost_node.links.serial import SerialLink
+from lamppost_node.sequence_store import SequenceStore
+from lamppost_node.settings import Settings
+from lamppost_node.spool import Spool
+from lamppost_protocol import cose, frames, slip
+
+_VALUES = (100, 100, 471, 2301, 210, 950, 12345, 3, 0)
+_FRAMES = 12
+_outside = 0
+
+
+def tell(name, value):
+    """One figure."""
+    print(name, value)
+
+
+def cost(name, work, count):
+    """Instructions of one call of `work`, collections included, on average; and what it allocates."""
+    global _outside
+    work()
+    gc.collect()
+    _outside = 0
+    begin = bench.instret()
+    for _ in range(count):
+        work()
+    tell(name, (bench.instret() - begin - _outside) // count)
+    gc.collect()
+    gc.disable()
+    try:
+        before = gc.mem_alloc()
+        work()
+        tell(name + "_churn", gc.mem_alloc() - before)
+    except MemoryError:
+        pass  # this heap is too small to see it whole
+    gc.enable()
+
+
+def left_out(work):
+    """`work`, its instructions not counted."""
+
+    def counted(*arguments):
+        global _outside
+        begin = bench.instret()
+        try:
+            return work(*arguments)
+        finally:
+            _outside += bench.instret() - begin
+
+    return counted
+
+
+class _Waits:
+    """The event loop's waits, not counted."""
+
+    def __init__(self, queue):
+        self.map = queue.map
+        self.queue_read = queue.queue_read
+        self.queue_write = queue.queue_write
+        self.remove = queue.remove
+        self.wait_io_event = left_out(queue.wait_io_event)
+
+
+async def _nothing():
+    pass
+
+
+def main():
+    """All figures of one table size."""
+    flash = Flash("/lamppost")
+    flash.make_folder("settings")
+    settings = Settings(flash)
+    who = identity.load(flash)
+    spool = Spool(flash, settings, who.epoch, 65536, bytearray(4096))
+    spool.open()
+    clock = Clock(time, settings)
+    framer = Framer(who, SequenceStore(flash, who.epoch), spool, clock, 1)
+    gc.collect()
+    gc.threshold(max(8192, gc.mem_free() // 2))
+    cost("record", lambda: spool.append(1, 1_795_000_000, 1000, 2, 0, 1, 0, _VALUES), 64)
+    n = spool.next_n - 1
+    cost("read", lambda: spool.read_from(n), 32)
+    record = spool.read_from(n)
+    cost("frame", lambda: framer.build(record, 1, 1), _FRAMES)
+    message = bytes(120)
+    cost("sign", lambda: who.signer.sign(message), _FRAMES)
+    frame = framer.build(record, 1, 1).data
+    acknowledgement = frames.seal_acknowledgement(who.hop_key, who.network, who.node, who.epoch, 100_000, 0, bytes(8))
+    cost(
+        "acknowledgement",
+        lambda: frames.open_acknowledgement(cose.decode(acknowledgement), who.hop_key, who.network, who.node, who.epoch),
+        64,
+    )
+    machine_models.ask = machine.ask = left_out(machine.ask)
+    link = SerialLink(machine.UART(1, 115200))
+    asyncio.core._io_queue = _Waits(asyncio.core._io_queue)
+    cost("send", lambda: asyncio.run(link.send(slip.FRAME, frame)), 16)
+    cost("event_loop", lambda: asyncio.run(_nothing()), 16)
+
+
+main()
+bench.exit(77)

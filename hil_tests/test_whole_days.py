@@ -1,0 +1,147 @@
+"""Whole days in minutes: the firmware's bytecode on this machine's interpreter, in lock-step with its street, in virtual time.
+
+A lamp with every line down, and a bin through a month of filling and emptying; each twice, the same to the octet. `make test` takes a
+few hours of a lamp's life; `make soak` its month, which is hours of this machine's.
+"""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench.peripherals.cabinet import BIN_DEPTH_MM, BIN_FULL_MM
+from lamppost_protocol import kinds, orders
+from lamppost_protocol.kinds import LAMP
+from street.lamp_oracle import NIGHT, NightOracle
+from street.lone_node import NETWORK, LoneNode, image_files
+from street.street_node import missing_programs
+
+PARIS = NightOracle(48.8566, 2.3522, "Europe/Paris")
+PLACE = {"network": NETWORK, "latitude_udeg": 48_856_600, "longitude_udeg": 2_352_200, "utc_offset_s": 3600, "dst": "eu"}
+MARCH_15_2027 = 1_805_112_000
+"""Noon of a Monday: the clocks change on the 28th."""
+_HOUR_S, _DAY_S = 3600, 86400
+
+
+@pytest.fixture(scope="module")
+def image() -> dict[str, bytes]:
+    """This tree's firmware and the lock-step `machine`."""
+    reason = missing_programs()
+    if reason:
+        pytest.skip(f"{reason}: make setup")
+    return image_files(Path(__file__).resolve().parents[1] / "build/lock-step")
+
+
+def live(folder: Path, image: dict[str, bytes], start_unix: int, seconds: int) -> tuple[str, int]:
+    """A lamp gets its time and schedule, then nothing for `seconds`; (digest of all exchanges, levels checked)."""
+    config = {**PLACE, "report_s": 900, "health_s": 3600, "fixtures": [{"kind": "lamp", "instance": 0, "sample_s": 60}]}
+    with LoneNode(folder, image, config, "lamp", start_unix, seed=1, on_vm=True) as node:
+        board, city, lamp = node.board, node.city, node.cabinet.lamp
+        assert lamp is not None
+        board.power_on()
+        board.run(8)
+        assert [permille for _, permille, _ in lamp.log] == [1000], "without time and schedule it is lit"
+        city.order(board.now_s, orders.SCHEDULE, LAMP, [NIGHT])
+        board.run(20)
+        assert (orders.APPLIED, 0) in city.states(1), board.describe("schedule not applied")
+        city.is_silent = city.is_deaf = True
+        city.quiet_limit_ms = 3_600_000
+        begin_s, end_s = 20 + 60, 20 + seconds
+        levels: list[tuple[float, int]] = []
+        for until_s in [*range(_HOUR_S, end_s, _HOUR_S), end_s]:
+            assert board.run(until_s)
+            levels += [(start_unix + at_s, permille) for at_s, permille, _ in lamp.log if not levels or start_unix + at_s > levels[-1][0]]
+        assert node.cabinet.starts == 1, board.describe("it started anew")
+        return board.digest, PARIS.check(levels, start_unix + begin_s, start_unix + end_s)
+
+
+@pytest.mark.timeout(600)
+def test_a_lamp_through_dusk_with_its_line_down(tmp_path: Path, image: dict[str, bytes]) -> None:
+    """From the last hour of day into the night: the level astral and the zone database want, and the same octets twice."""
+    sunset = PARIS.sunset_unix_s(datetime.date(2027, 3, 15))
+    first, second = (live(tmp_path / name, image, int(sunset) - 1800, _HOUR_S) for name in ("first", "second"))
+    assert first[1] > 10
+    assert first == second
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(12 * _HOUR_S)
+def test_a_lamp_lives_thirty_days_with_its_line_down(tmp_path: Path, image: dict[str, bytes]) -> None:
+    """Thirty nights, the change to summer time among them, and the same octets twice."""
+    first, second = (live(tmp_path / name, image, MARCH_15_2027, 30 * _DAY_S) for name in ("first", "second"))
+    assert first[1] > 30 * 100
+    assert first == second
+
+
+FILL_FACTOR = 720
+"""Street seconds a second: the bin's month passes in an hour of its node."""
+#: (second of the node's hour, fault or None to end them all): each is over before the next begins.
+BIN_FAULTS = ((400, "no_echo"), (500, None), (800, "unplugged"), (950, None), (1300, "temperature_unplugged"), (1400, None),
+              (1800, "noisy"), (1900, None), (2300, "tilt"), (2400, None), (2800, "fire"), (2900, None))  # fmt: skip
+_SETTLE_S = 15
+_DOUBT = {"no_echo": kinds.NO_ECHO, "unplugged": kinds.SENSOR_FAULT, "temperature_unplugged": kinds.UNCOMPENSATED, "noisy": kinds.SPREAD}
+_FIRE, _TILT, _EMPTIED = 2, 4, 8
+
+
+def fill(folder: Path, image: dict[str, bytes]) -> tuple[str, dict[str, int]]:
+    """A bin's month; (digest of all exchanges, how often each thing was seen)."""
+    config = {**PLACE, "report_s": 10, "health_s": 600, "fixtures": [{"kind": "bin", "instance": 0, "watch_s": 5}]}
+    seen: dict[str, int] = {}
+    with LoneNode(folder, image, config, "bin", MARCH_15_2027, seed=1, on_vm=True) as node:
+        board, city, cabinet, street = node.board, node.city, node.cabinet, node.street
+        street.set_time(0, time_factor=FILL_FACTOR)
+        # A day's warmth in two minutes would be a fire.
+        street.overrides.update(temperature_c=12.0, humidity_percent=60.0)
+        board.power_on()
+        for at_s, fault in BIN_FAULTS:
+            assert board.run(at_s)
+            if fault is None:
+                cabinet.clear_fault(None, board.now_s)
+            else:
+                cabinet.set_fault(fault, None, board.now_s)
+        assert board.run(3600)
+        assert sorted(city.records) == list(range(1, max(city.records) + 1)), "a number is missing"
+        for unix, (quality, *values) in city.of_kind(kinds.BIN):
+            _check_bin(node, unix - MARCH_15_2027, quality, values, seen)
+        assert node.cabinet.starts == 1, board.describe("it started anew")
+        return board.digest, seen
+
+
+def _fault_at(now_s: float) -> tuple[str | None, float]:
+    """The fault that is there, and since when that has been so."""
+    return next(((fault, at_s) for at_s, fault in reversed(BIN_FAULTS) if at_s <= now_s), (None, 0.0))
+
+
+def _check_bin(node: LoneNode, now_s: float, quality: int, values: list[Any], seen: dict[str, int]) -> None:
+    fault, since_s = _fault_at(now_s)
+    distance_mm, percent, _, flags = values
+    if now_s - since_s < _SETTLE_S:
+        return
+    for bit, cause in ((_FIRE, "fire"), (_TILT, "tilt")):
+        if now_s - since_s > 60 and distance_mm is not None:
+            assert bool(flags & bit) == (fault == cause), f"flags {flags} at {now_s} with {fault}"
+    seen["emptied"] = seen.get("emptied", 0) + bool(flags & _EMPTIED)
+    if distance_mm is None and quality == kinds.GOOD:
+        return  # an alarm's record carries no distance
+    seen[str(fault)] = seen.get(str(fault), 0) + 1
+    if fault in _DOUBT:
+        assert quality == _DOUBT[fault], f"quality {quality} at {now_s} with {fault}"
+    if quality == kinds.GOOD:
+        # A burst lasts a second or two, in which the street's bin fills for half an hour; just then it may be emptied.
+        true = [node.cabinet.distance_mm(now_s - back_s) for back_s in (0.0, 1.0, 2.0, 3.0, 4.0)]
+        assert min(true) - 40 <= distance_mm <= max(true) + 40, f"{distance_mm} mm at {now_s}, truly {true}"
+        span_mm = BIN_DEPTH_MM - BIN_FULL_MM
+        wanted = [max(0, min(100, round(100 * (BIN_DEPTH_MM - each) / span_mm))) for each in true]
+        assert min(wanted) - 5 <= percent <= max(wanted) + 5
+        seen["good"] = seen.get("good", 0) + 1
+
+
+@pytest.mark.timeout(600)
+def test_a_bin_through_a_month_of_filling_and_emptying(tmp_path: Path, image: dict[str, bytes]) -> None:
+    """Every good record is the truth, every fault has its quality, each emptying is told, nothing is lost; the same octets twice."""
+    first, second = (fill(tmp_path / name, image) for name in ("first", "second"))
+    print(first[1])
+    assert first[1]["good"] > 200
+    assert first[1]["emptied"] >= 7, "collected every third day"
+    assert all(first[1].get(fault, 0) > 3 for fault in _DOUBT)
+    assert first == second
