@@ -13,7 +13,7 @@ from street.street_node import NodeSpec, StreetNode
 from street.town import Town
 
 LIGHT = 0xF1
-_RESET_CAUSE = 2  # column of profile node
+_BOOTS, _RESET_CAUSE = 1, 2  # columns of profile node
 PWRON_RESET, HARD_RESET, WDT_RESET = 1, 2, 3
 #: Runs the very image, with a watchdog that bites soon and a line that hangs for ever in the midst of its third frame.
 HANGING = """
@@ -134,7 +134,13 @@ def test_three_short_lives_end_in_safe_mode_with_light(target: Target, target_to
         assert state == (hello.RUNNING if life < 3 else hello.SAFE_MODE)
         if life < 3:
             street.cut_power(LIGHT)
-    last = max(node.records())
-    street.wait_until(lambda: max(node.records()) > last + 2, "records in safe mode")
-    assert AIR not in {split_kind(content[0])[0] for n, content in node.records().items() if n > last}
+
+    def health_of_safe_mode() -> int:
+        """The number of the first health record of the fourth boot, 0 while there is none."""
+        found = [n for n, content in node.records().items() if content[0] == NODE and content[2 + _BOOTS] == 4]
+        return min(found, default=0)
+
+    first = street.wait_until(health_of_safe_mode, "health record of the fourth boot")
+    assert AIR not in {split_kind(content[0])[0] for n, content in node.records().items() if n >= first}
+    assert any("safe mode" in line for line in node.logs())
     check(street, node)
