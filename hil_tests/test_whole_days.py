@@ -85,7 +85,7 @@ _FIRE, _TILT, _EMPTIED = 2, 4, 8
 
 def fill(folder: Path, image: dict[str, bytes]) -> tuple[str, dict[str, int]]:
     """A bin's month; (digest of all exchanges, how often each thing was seen)."""
-    config = {**PLACE, "report_s": 10, "health_s": 600, "fixtures": [{"kind": "bin", "instance": 0, "watch_s": 5}]}
+    config = {**PLACE, "report_s": 20, "health_s": 600, "fixtures": [{"kind": "bin", "instance": 0, "watch_s": 5}]}
     seen: dict[str, int] = {}
     with LoneNode(folder, image, config, "bin", MARCH_15_2027, seed=1, on_vm=True) as node:
         board, city, cabinet, street = node.board, node.city, node.cabinet, node.street
@@ -141,7 +141,7 @@ def test_a_bin_through_a_month_of_filling_and_emptying(tmp_path: Path, image: di
     """Every good record is the truth, every fault has its quality, each emptying is told, nothing is lost; the same octets twice."""
     first, second = (fill(tmp_path / name, image) for name in ("first", "second"))
     print(first[1])
-    assert first[1]["good"] > 200
+    assert first[1]["good"] > 80
     assert first[1]["emptied"] >= 7, "collected every third day"
-    assert all(first[1].get(fault, 0) > 3 for fault in _DOUBT)
+    assert all(first[1].get(fault, 0) >= 2 for fault in _DOUBT)
     assert first == second
