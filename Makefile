@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 SEED ?=
 ONCE ?=
 # Most of the tests' time is waiting for real programs, so more of them than cores run at a time.
-WORKERS ?= 4
+WORKERS ?= 3
 PYTEST_ARGS ?=
 TARGETS ?=
 
-.PHONY: setup oracles qemu-firmware demo test planted check hil bench soak deps lock format clean
+.PHONY: setup oracles qemu-firmware demo test days planted check hil bench soak deps lock format clean
 
 $(VENV)/.installed: pyproject.toml .ci/requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -33,7 +33,10 @@ demo: setup ## one street on this machine: real firmware, gateway, broker, autho
 	$(BIN)/lamppost demo $(if $(ONCE),--once) $(if $(SEED),--seed $(SEED))
 
 test: setup oracles ## every test that needs no root, in under ten minutes on two cores
-	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not soak and not days" -n $(WORKERS) $(PYTEST_ARGS)
+
+days: setup ## hours and nights of a lamp and a bin in virtual time, chaos included
+	$(BIN)/python -m pytest hil_tests -m "days and not soak" -n 2 $(PYTEST_ARGS)
 
 planted: setup oracles ## plant known bugs in a copy and expect the tests to catch each
 	$(BIN)/python hil_tests/planted.py

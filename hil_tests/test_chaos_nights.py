@@ -250,6 +250,7 @@ def seeds(count: int) -> list[int]:
     return [int(chosen)] if chosen else list(range(count))
 
 
+@pytest.mark.days
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", seeds(_SEEDS))
 def test_no_lamp_is_dark_without_cause(tmp_path: Path, image: dict[str, bytes], seed: int) -> None:
@@ -259,6 +260,7 @@ def test_no_lamp_is_dark_without_cause(tmp_path: Path, image: dict[str, bytes], 
     assert counts["checked"] > 200
 
 
+@pytest.mark.days
 @pytest.mark.timeout(300)
 def test_a_seed_replays_to_the_octet(tmp_path: Path, image: dict[str, bytes]) -> None:
     """The same exchanges, in the same order, at the same times."""

@@ -58,6 +58,7 @@ def dusk(folder: Path, image: dict[str, bytes]) -> tuple[str, int]:
         return digest, PARIS.check(levels, start + 70, start + 420)
 
 
+@pytest.mark.days
 @pytest.mark.timeout(300)
 def test_a_dusk_with_the_line_down_twice(tmp_path: Path, image: dict[str, bytes]) -> None:
     """The lamp follows what astral and the time zone database say, and both boots exchange the same octets."""

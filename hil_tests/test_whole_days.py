@@ -55,6 +55,7 @@ def live(folder: Path, image: dict[str, bytes], start_unix: int, seconds: int) -
         return board.digest, PARIS.check(levels, start_unix + begin_s, start_unix + end_s)
 
 
+@pytest.mark.days
 @pytest.mark.timeout(600)
 def test_a_lamp_through_dusk_with_its_line_down(tmp_path: Path, image: dict[str, bytes]) -> None:
     """From the last hour of day into the night: the level astral and the zone database want, and the same octets twice."""
@@ -136,6 +137,7 @@ def _check_bin(node: LoneNode, now_s: float, quality: int, values: list[Any], se
         seen["good"] = seen.get("good", 0) + 1
 
 
+@pytest.mark.days
 @pytest.mark.timeout(600)
 def test_a_bin_through_a_month_of_filling_and_emptying(tmp_path: Path, image: dict[str, bytes]) -> None:
     """Every good record is the truth, every fault has its quality, each emptying is told, nothing is lost; the same octets twice."""

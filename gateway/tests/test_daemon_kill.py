@@ -43,6 +43,7 @@ def test_kills_lose_nothing_acknowledged_and_store_nothing_twice(tmp_path: Path)
     assert result.resent_frames > 0
 
 
+@pytest.mark.soak
 def test_the_planted_bug_acknowledge_before_commit_is_caught(tmp_path: Path) -> None:
     """The same rounds find losses in a gateway that acknowledges too early."""
     result = play(tmp_path, 2, 6, ("-c", ACKNOWLEDGE_FIRST)).result

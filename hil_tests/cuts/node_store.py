@@ -4,6 +4,7 @@ Runs on MicroPython, on any target: `run(script, flash, say)` and `look(flash, s
 moment each became true. A target whose power really goes prints them and its host hears them; `printed` does that.
 """
 
+import binascii
 import json
 import os
 
@@ -88,7 +89,10 @@ class Store:
 
     def _tell_configuration(self) -> None:
         for room, is_safe_mode in (("configuration", False), ("good configuration", True)):
-            self.say(["found", room, config.load(self.flash, _keys_of, is_safe_mode).values["report_s"]])
+            loaded = config.load(self.flash, _keys_of, is_safe_mode)
+            if not is_safe_mode:
+                self._digest = loaded.digest
+            self.say(["found", room, loaded.values["report_s"]])
 
     def _tell_spool(self) -> None:
         n = 1
@@ -170,11 +174,12 @@ class Store:
     def configure(self, report_s: int) -> None:
         """A new configuration."""
         data = cbor.encode({"report_s": report_s, "fixtures": [{"kind": "lamp", "instance": 0}]})
+        self._digest = binascii.crc32(data) & 0xFFFFFFFF
         self._keep("configuration", report_s, lambda: config.store(self.flash, data))
 
     def keep_good(self, report_s: int) -> None:
         """The configuration has proved itself."""
-        self._keep("good configuration", report_s, lambda: config.keep_good(self.flash))
+        self._keep("good configuration", report_s, lambda: config.keep_good(self.flash, self._digest))
 
     def set_clock(self, unix: int) -> None:
         """A beacon an hour after the last."""

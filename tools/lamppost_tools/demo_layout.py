@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,29 +70,12 @@ class Checkout:
         self.compiler = _program("mpy-cross", "MPY_CROSS")
 
     def compile_image(self, image: Path) -> None:
-        """Compile firmware and protocol to bytecode under `image`, as for a board. Unchanged files are kept."""
-        jobs = []
-        for source_root, package in (("protocol", "lamppost_protocol"), ("firmware", "lamppost_node")):
-            for source in sorted((self.root / source_root / package).rglob("*.py")):
-                target = (image / source.relative_to(self.root / source_root)).with_suffix(".mpy")
-                if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
-                    jobs.append((source, target))
-        # The bench's stand-in for the chip's own `machine`, which costs a chip no heap: so it is bytecode here as well.
-        shims = self.root / "hil_tests" / "bench" / "peripherals"
-        jobs += [(shims / f"{name}.py", image / f"{name}.mpy") for name in ("machine", "machine_models")]
-        image.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.root / "firmware" / "main.py", image / "main.py")
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda job: self._compile(*job), jobs))
-
-    def _compile(self, source: Path, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        command = [str(self.compiler), "-O3", "-o", str(target), str(source)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        """Compile firmware, protocol and the bench's `machine` to bytecode under `image`, as for a board. Unchanged files are kept."""
+        command = [sys.executable, str(self.root / "firmware/make_image.py"), "--out", str(image), "--bench"]
+        environment = {**os.environ, "MPY_CROSS": str(self.compiler)}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
         if done.returncode:
-            if "host" in source.stem or "interfaces" in source.stem:
-                return  # written for CPython only
-            raise MissingError(f"{source.name} does not compile: {done.stderr.strip()[-200:]}", "correct the firmware")
+            raise MissingError(f"the firmware does not compile: {done.stderr.strip()[-300:]}", "correct the firmware")
 
 
 class Layout:

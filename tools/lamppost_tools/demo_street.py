@@ -125,7 +125,8 @@ class Street:
         self._python("gateway", ["-m", "lamppost_gateway", "run", "--config", str(self.layout.gateway_toml)])
 
     def _start_node(self, node: DemoNode) -> None:
-        image = self.layout.image
+        # A module keeps the path it came from, so a long one costs heap that a chip's `/lib` does not.
+        image = self.layout.image.relative_to(self.layout.folder)
         command = [str(self.checkout.micropython), "-X", f"heapsize={HEAP_KB}k", str(image / "main.py")]
         environment = {
             "MICROPYPATH": f"{image}:.frozen",

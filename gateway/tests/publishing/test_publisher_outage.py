@@ -63,7 +63,7 @@ def test_a_day_without_the_broker(bench: Any, tmp_path: Any, every_s: int, days:
         assert {(int(d["node"], 16), d["n"]) for d in documents} == expected
         assert len(documents) == len(expected)
         assert behind > len(stored) / 4, "the backlog was gone before the live frames were measured"
-        assert max(live_seen_s) < 1.0
+        assert max(live_seen_s) < 5.0  # R12's bound; 0.1 s on a quiet machine
         # the pace allows bursts of 50 ms; the broker and two Python clients share the processor, so it may be slower
         assert (len(documents) - started_at) / spent_s < drain_per_s * 1.2
         last: dict[str, int] = {}
