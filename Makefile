@@ -33,7 +33,7 @@ demo: setup ## one street on this machine: real firmware, gateway, broker, autho
 	$(BIN)/lamppost demo $(if $(ONCE),--once) $(if $(SEED),--seed $(SEED))
 
 test: setup oracles ## every test that needs no root, in under ten minutes on two cores
-	$(BIN)/python -m pytest -m "not soak and not days" -n $(WORKERS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not soak and not days and not qemu" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 days: setup ## hours and nights of a lamp and a bin in virtual time, chaos included
 	$(BIN)/python -m pytest hil_tests -m "days and not soak" -n 2 $(PYTEST_ARGS)
@@ -47,7 +47,8 @@ check: setup ## formatting, lint, types, import rules
 	$(BIN)/mypy protocol/lamppost_protocol gateway/lamppost_gateway tools/lamppost_tools
 	$(BIN)/python tools/check_firmware_types.py
 
-hil: setup ## the hardware tests on every target this machine can run, as a matrix (TARGETS="unix serial:/dev/ttyUSB0": those)
+hil: setup ## emulated boards, then the hardware tests on every target this machine can run, as a matrix (TARGETS="unix qemu-arm": those)
+	$(BIN)/python -m pytest -m "qemu and not soak" $(PYTEST_ARGS)
 	$(BIN)/python hil_tests/matrix.py $(TARGETS)
 
 bench: setup ## ratios beside their limit scripts, in one run

@@ -148,17 +148,7 @@ def _compile(source: Path, condensed: str, target: Path, mpy_cross: str) -> None
 
 
 def make_image(out: Path, with_bench_machine: bool = False) -> None:
-    """Write main.py and the packages' bytecode below `out`; files newer than their source are kept. Raises CalledProcessError.
-
-    Whoever else writes into the same folder waits.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _make_image(out, with_bench_machine)
-
-
-def _make_image(out: Path, with_bench_machine: bool) -> None:
+    """Write main.py and the packages' bytecode below `out`; files newer than their source are kept. Raises CalledProcessError."""
     jobs = []
     for package in PACKAGES:
         for source in sorted(package.rglob("*.py")):
@@ -166,14 +156,26 @@ def _make_image(out: Path, with_bench_machine: bool) -> None:
                 jobs.append((source, (out / source.relative_to(package.parent)).with_suffix(".mpy")))
     if with_bench_machine:
         jobs.extend((source, out / f"{source.stem}.mpy") for source in BENCH_MACHINE)
+    make_bytecode(jobs, out)
     main_py = (ROOT / "firmware/main.py").read_bytes()
     if not (out / "main.py").exists() or (out / "main.py").read_bytes() != main_py:  # another's node may be starting from it
-        (out / "main.py").write_bytes(main_py)
-    make_bytecode(jobs)
+        half = out / f"main.py.{os.getpid()}"
+        half.write_bytes(main_py)
+        half.replace(out / "main.py")
 
 
-def make_bytecode(jobs: list[tuple[Path, Path]]) -> None:
-    """Compile each source to its target as the image's modules are; newer targets are kept. Raises CalledProcessError."""
+def make_bytecode(jobs: list[tuple[Path, Path]], folder: Path) -> None:
+    """Compile each source to its target as the image's modules are; newer targets are kept. Raises CalledProcessError.
+
+    `folder`: has all targets below it; whoever else compiles into it waits.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _make_bytecode(jobs)
+
+
+def _make_bytecode(jobs: list[tuple[Path, Path]]) -> None:
     newest = Path(__file__).stat().st_mtime
     mpy_cross = compiler()
     stale = [job for job in jobs if not job[1].exists() or job[1].stat().st_mtime <= max(job[0].stat().st_mtime, newest)]

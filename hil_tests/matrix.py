@@ -42,7 +42,19 @@ def run(target: str, arguments: list[str]) -> tuple[int, dict[str, tuple[str, st
     report = ROOT / "build/hil" / f"{target.partition(':')[0]}.xml"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "hil_tests", "--target", target, "-m", "not soak", "-q", "--junitxml", str(report)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "hil_tests",
+        "--target",
+        target,
+        "-m",
+        "not soak and not days",
+        "-q",
+        "--junitxml",
+        str(report),
+    ]
     status = subprocess.run([*command, *arguments], cwd=ROOT, check=False).returncode
     return status, read_report(report) if report.exists() else {}
 

@@ -39,7 +39,7 @@ def build_target_image(folder: Path, target: Target) -> Image:
 def compile_for_device(folder: Path, sources: Sequence[Path]) -> dict[str, bytes]:
     """Bytecode of more modules, made as the image's are, by file name."""
     jobs = [(source, folder / f"{source.stem}.mpy") for source in sources]
-    firmware().make_bytecode(jobs)
+    firmware().make_bytecode(jobs, folder)
     return {target.name: target.read_bytes() for _, target in jobs}
 
 

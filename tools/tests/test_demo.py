@@ -91,7 +91,14 @@ def test_a_folder_too_deep_for_sockets_is_told(tmp_path):
     assert not deep.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+_SOAK = pytest.mark.soak
+
+
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGTERM, marks=_SOAK), pytest.param(signal.SIGINT, marks=_SOAK), signal.SIGKILL],
+    ids=lambda number: number.name,
+)
 def test_ended_at_any_time_it_leaves_nothing_behind(folder, number):
     """Stopped or killed in the middle of the street's life, every process of it is gone."""
     process = demo("--state", str(folder))

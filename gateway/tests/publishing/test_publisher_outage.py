@@ -27,11 +27,14 @@ def day_of_frames(street: Any, bench: Any, nodes: int, every_s: int, days: int) 
 
 @pytest.mark.parametrize(
     ("every_s", "days", "drain_per_s"),
-    [(900, 1, 2000), pytest.param(300, 3, 2000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
+    [(900, 1, 500), pytest.param(300, 3, 1000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
 )
 @pytest.mark.mosquitto
 def test_a_day_without_the_broker(bench: Any, tmp_path: Any, every_s: int, days: int, drain_per_s: int) -> None:
-    """100 nodes report all day into the outbox: nothing lost, order kept, live first, drain paced, times kept."""
+    """100 nodes report all day into the outbox: nothing lost, order kept, live first, drain paced, times kept.
+
+    The pace leaves room for the test's own subscriber, in the same process: behind one that cannot follow, live waits in the broker.
+    """
     broker = bench.mosquitto(tmp_path)
     street = bench.Street(tmp_path, broker.port, f"[outbox]\ndrain_per_s = {drain_per_s}\nretention_h = 240")
     street.wall_offset_s = _RETURN_S - time.time()
