@@ -9,7 +9,7 @@ WORKERS ?= 3
 PYTEST_ARGS ?=
 TARGETS ?=
 
-.PHONY: setup oracles qemu-firmware demo test days planted check hil bench soak deps lock format clean
+.PHONY: setup oracles qemu-firmware demo test days planted check boards hil bench soak deps lock format clean
 
 $(VENV)/.installed: pyproject.toml .ci/requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -47,8 +47,10 @@ check: setup ## formatting, lint, types, import rules
 	$(BIN)/mypy protocol/lamppost_protocol gateway/lamppost_gateway tools/lamppost_tools
 	$(BIN)/python tools/check_firmware_types.py
 
-hil: setup ## emulated boards, then the hardware tests on every target this machine can run, as a matrix (TARGETS="unix qemu-arm": those)
-	$(BIN)/python -m pytest -m "qemu and not soak" $(PYTEST_ARGS)
+boards: setup ## the emulated boards themselves: boot, clocks, flash, watchdog, line (after `make deps qemu-firmware`)
+	$(BIN)/python -m pytest hil_tests -m "qemu and not soak" $(PYTEST_ARGS)
+
+hil: setup ## the hardware tests on every target this machine can run, as a matrix (TARGETS="unix serial:/dev/ttyUSB0": those)
 	$(BIN)/python hil_tests/matrix.py $(TARGETS)
 
 bench: setup ## ratios beside their limit scripts, in one run
