@@ -139,7 +139,7 @@ def test_screen(witness):
 def test_the_hint_is_whole_on_a_narrow_terminal():
     """What a newcomer shall copy from the live screen must not be cut at its edge."""
     console = screen_console(width=60, record=True, file=io.StringIO())
-    folder = "/home/somebody/with/a/long/path/to/the/street/city.toml"
+    folder = "/srv/somewhere/with/a/long/path/to/the/street/city.toml"
     with Live(console=console, auto_refresh=False) as live:
         live.update(screen(Seen(), {}, f"in another terminal: lamppost order dim 0000a001 30 --for 10m --city {folder}"), refresh=True)
     assert folder in console.export_text().replace("\n", "")
