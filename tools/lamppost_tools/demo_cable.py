@@ -101,6 +101,9 @@ class Cable:
             readable, writable, _ = select.select(ends, writers, [], 1.0)
             if self._wake_read in readable:
                 os.read(self._wake_read, _READ_BYTES)
+            with self._lock:
+                # As it is now: what comes after `plug` returned must not be lost because this thread was waiting before.
+                gateway = self._gateway
             if node_end.master in readable:
                 pieces = self._up.feed(node_end.read())
                 with self._lock:
