@@ -6,12 +6,11 @@
 
 #include "arguments.h"
 #include "board.h"
+#include "exchange.h"
 #include "flash.h"
 #include "kept.h"
-#include "semihosting.h"
 
 #define CUT_EXIT_CODE (77)
-#define ANSWER_MOST_BYTES (4096)
 
 // args() -> str: the words the host gave, joined by spaces.
 static mp_obj_t bench_args(void) {
@@ -55,51 +54,14 @@ static mp_obj_t bench_exit(mp_obj_t code_in) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(bench_exit_obj, bench_exit);
 
-static int open_exchange(const char *name, int mode) {
-    size_t size;
-    const char *folder = arguments_find("exchange", &size);
-    if (folder == NULL) {
-        mp_raise_OSError(MP_ENODEV);
-    }
-    char path[ARGUMENTS_MOST_BYTES + 16];
-    memcpy(path, folder, size);
-    strcpy(path + size, name);
-    int file = semihosting_open(path, mode);
-    if (file < 0) {
-        mp_raise_OSError(MP_ENOENT);
-    }
-    return file;
-}
-
 // ask(line) -> str: one line to the FIFO `request` of the folder exchange=PATH, one line back from its FIFO `answer`, both without their
 // line end. Blocks; the guest stands still meanwhile, under -icount its clock too, so a model in lock-step stays repeatable.
 // Raises OSError: ENODEV without exchange=, ENOENT when a FIFO cannot be opened, EIO when the model is gone or answers over 4,096 octets.
 static mp_obj_t bench_ask(mp_obj_t line_in) {
-    static int request = -1;
-    static int answer = -1;
     mp_buffer_info_t line;
     mp_get_buffer_raise(line_in, &line, MP_BUFFER_READ);
-    if (request < 0) {
-        request = open_exchange("/request", SEMIHOSTING_WRITE);
-    }
-    if (answer < 0) {
-        answer = open_exchange("/answer", SEMIHOSTING_READ);
-    }
-    if (semihosting_write(request, line.buf, line.len) != line.len || semihosting_write(request, "\n", 1) != 1) {
-        mp_raise_OSError(MP_EIO);
-    }
-    vstr_t text;
-    vstr_init(&text, 64);
-    for (;;) {
-        char octet;
-        if (semihosting_read(answer, &octet, 1) != 1 || vstr_len(&text) > ANSWER_MOST_BYTES) {
-            mp_raise_OSError(MP_EIO);
-        }
-        if (octet == '\n') {
-            return mp_obj_new_str_from_vstr(&text);
-        }
-        vstr_add_byte(&text, octet);
-    }
+    exchange_say(line.buf, line.len);
+    return exchange_hear();
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(bench_ask_obj, bench_ask);
 
