@@ -1,6 +1,7 @@
 """No lamp dark without cause: nights in which everything fails at random, the firmware's bytecode in lock-step with its street.
 
-The interpreter is this machine's, in virtual time (bench/peripherals/lock_step/vm_boot.py): on RV32 a seed would cost minutes. What the
+The interpreter is this machine's, in virtual time (bench/peripherals/lock_step/vm_boot.py); a few seeds run on RV32 too
+(test_rv32_lock_step.py), where code takes time. What the
 light may be is told by an account of the test's own: the sun by astral, and each order the node was given, whether or not it took it.
 LAMPPOST_CHAOS_SEED=N runs one seed, which gives the same exchanges to the octet.
 """
@@ -224,12 +225,12 @@ def _open(flash: Path) -> LittleFS:
     return system
 
 
-def run_seed(folder: Path, image: dict[str, bytes], seed: int, seconds: int) -> tuple[str, dict[str, Any]]:
+def run_seed(folder: Path, image: dict[str, bytes], seed: int, seconds: int, on_vm: bool = True) -> tuple[str, dict[str, Any]]:
     """(digest, what happened how often). Raises AssertionError with the story."""
     # Dusk, the evening and the dimming at eleven are each somebody's.
     sunset = PARIS.sunset_unix_s(datetime.date(2027, 3, 15))
     start = int(sunset) + (-300, 3600, 14_800)[seed % 3]
-    with LoneNode(folder, image, CONFIG, "lamp", start, seed, on_vm=True) as node:
+    with LoneNode(folder, image, CONFIG, "lamp", start, seed, on_vm=on_vm) as node:
         chaos = Chaos(node, start, seed)
         try:
             chaos.live(seconds)
@@ -250,7 +251,6 @@ def seeds(count: int) -> list[int]:
     return [int(chosen)] if chosen else list(range(count))
 
 
-@pytest.mark.days
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", seeds(_SEEDS))
 def test_no_lamp_is_dark_without_cause(tmp_path: Path, image: dict[str, bytes], seed: int) -> None:
@@ -260,7 +260,6 @@ def test_no_lamp_is_dark_without_cause(tmp_path: Path, image: dict[str, bytes], 
     assert counts["checked"] > 200
 
 
-@pytest.mark.days
 @pytest.mark.timeout(300)
 def test_a_seed_replays_to_the_octet(tmp_path: Path, image: dict[str, bytes]) -> None:
     """The same exchanges, in the same order, at the same times."""

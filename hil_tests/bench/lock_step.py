@@ -23,7 +23,7 @@ from bench.deadline import Deadline
 from bench.peripherals.bus import UartModel
 from bench.peripherals.cabinet import Cabinet
 from bench.peripherals.client import SHIM, find_micropython
-from bench.peripherals.requests import HARD_RESET, PWRON_RESET, WDT_RESET
+from bench.peripherals.requests import PWRON_RESET, WDT_RESET
 from bench.peripherals.street import Street
 from bench.targets.qemu import RV32, Qemu, file_system
 
@@ -39,7 +39,8 @@ HEAP_BYTES = 160 << 10
 """Roomy: what firmware needs of it is a figure to measure, not a cause for other tests to fail."""
 _STUCK_S = 120.0
 _LAST = 24
-_ENDS = (b"bite", b"restart", b"dead")
+_END = b"end "
+_DEAD = 0
 
 
 class LineEnd(UartModel):
@@ -153,7 +154,7 @@ class LockStepBoard:
         unix_s = -(-unix_us // 1_000_000)
         self._advance(unix_s * 1_000_000)
         self.powered_s = self.now_s
-        command = self._vm_command(unix_s, cause) if self._on_vm else self._emulator_command(unix_s)
+        command = self._vm_command(unix_s, cause) if self._on_vm else self._emulator_command(unix_s, cause)
         with self.console.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._ended = os.pidfd_open(self._process.pid)
@@ -162,9 +163,9 @@ class LockStepBoard:
         boot = str(SHIM / "lock_step" / "vm_boot.py")
         return [find_micropython(), "-X", f"heapsize={_VM_HEAP_KB}k", boot, str(unix_s * 1_000_000), str(cause)]
 
-    def _emulator_command(self, unix_s: int) -> list[str]:
+    def _emulator_command(self, unix_s: int, cause: int) -> list[str]:
         start = datetime.datetime.fromtimestamp(unix_s, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        words = ",".join(f"arg={word}" for word in ("firmware", "exchange=.", f"heap={self._heap_bytes}"))
+        words = ",".join(f"arg={word}" for word in ("firmware", "exchange=.", f"heap={self._heap_bytes}", "resets=1", f"cause={cause}"))
         return [
             RV32.program,
             *RV32.board,
@@ -207,8 +208,8 @@ class LockStepBoard:
                 return False
             stamp, _, line = self._open.partition(b" ")
             self._advance(int(stamp[1:]) + _EPOCH_UNIX_US)
-            if line in _ENDS:
-                if not self._end_vm(line):
+            if line.startswith(_END):
+                if not self._start_anew(int(line[len(_END) :])):
                     return False
                 continue
             if self.now_s >= until_s:
@@ -216,18 +217,19 @@ class LockStepBoard:
             self._reply(line, self._answer_of(line))
             self._open = None
 
-    def _end_vm(self, line: bytes) -> bool:
+    def _start_anew(self, cause: int) -> bool:
         """What a chip does by itself and a process cannot: bite, restart, lose power. False when power is gone."""
-        self._hash.update(b"%.6f " % self.now_s + line)
-        self._last.append(b"%.6f " % self.now_s + line)
+        end = b"%.6f end %d" % (self.now_s, cause)
+        self._hash.update(end)
+        self._last.append(end)
         self._kill()
-        if line == b"dead":
+        if cause == _DEAD:
             self.cabinet.cut_power(self.now_s)
             return False
         self.cabinet.release(self.now_s)
-        if line == b"bite":
+        if cause == WDT_RESET:
             self.cabinet.watchdog_bites()
-        self._spawn(WDT_RESET if line == b"bite" else HARD_RESET)
+        self._spawn(cause)
         return True
 
     def describe(self, what: str) -> str:
