@@ -9,7 +9,7 @@ WORKERS ?= 3
 PYTEST_ARGS ?=
 TARGETS ?=
 
-.PHONY: setup oracles qemu-firmware demo test days planted check boards hil bench soak deps lock format clean
+.PHONY: setup oracles qemu-firmware demo test planted check boards hil bench soak deps lock format clean
 
 $(VENV)/.installed: pyproject.toml .ci/requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -33,10 +33,7 @@ demo: setup ## one street on this machine: real firmware, gateway, broker, autho
 	$(BIN)/lamppost demo $(if $(ONCE),--once) $(if $(SEED),--seed $(SEED))
 
 test: setup oracles ## every test that needs no root, in under ten minutes on two cores
-	$(BIN)/python -m pytest -m "not soak and not days and not qemu" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
-
-days: setup ## hours and nights of a lamp and a bin in virtual time, chaos included
-	$(BIN)/python -m pytest hil_tests -m "days and not soak" -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not soak and not qemu" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 planted: setup oracles ## plant known bugs in a copy and expect the tests to catch each
 	$(BIN)/python hil_tests/planted.py

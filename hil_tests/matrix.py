@@ -50,7 +50,7 @@ def run(target: str, arguments: list[str]) -> tuple[int, dict[str, tuple[str, st
         "--target",
         target,
         "-m",
-        "not soak and not days",
+        "not soak",
         "-q",
         "--junitxml",
         str(report),

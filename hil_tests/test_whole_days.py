@@ -1,12 +1,15 @@
-"""Whole days in minutes: the firmware's bytecode on this machine's interpreter, in lock-step with its street, in virtual time.
+"""Whole days in seconds: the firmware's bytecode on this machine's interpreter, in lock-step with its street, in virtual time.
 
-A lamp with every line down, and a bin through a month of filling and emptying; each twice, the same to the octet. `make test` takes a
-few hours of a lamp's life; `make soak` its month, which is hours of this machine's.
+A lamp with every line down, and a bin through a month of filling and emptying; each twice, the same to the octet. `make test` takes
+an hour of a lamp's life and a bin's month at 720 times its pace; `make soak` both months at their own, day by day.
 """
 
 import datetime
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from bench.peripherals.cabinet import BIN_DEPTH_MM, BIN_FULL_MM
@@ -21,6 +24,7 @@ PLACE = {"network": NETWORK, "latitude_udeg": 48_856_600, "longitude_udeg": 2_35
 MARCH_15_2027 = 1_805_112_000
 """Noon of a Monday: the clocks change on the 28th."""
 _HOUR_S, _DAY_S = 3600, 86400
+Outcome = TypeVar("Outcome")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +34,14 @@ def image() -> dict[str, bytes]:
     if reason:
         pytest.skip(f"{reason}: make setup")
     return image_files(Path(__file__).resolve().parents[1] / "build/lock-step")
+
+
+def twice(run: Callable[[Path], tuple[str, Outcome]], folder: Path) -> Outcome:
+    """The same run on both of a machine's cores; what it found. Raises AssertionError unless every exchange was the same."""
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(run, (folder / "first", folder / "second"))
+    assert first == second
+    return first[1]
 
 
 def live(folder: Path, image: dict[str, bytes], start_unix: int, seconds: int) -> tuple[str, int]:
@@ -55,66 +67,72 @@ def live(folder: Path, image: dict[str, bytes], start_unix: int, seconds: int) -
         return board.digest, PARIS.check(levels, start_unix + begin_s, start_unix + end_s)
 
 
-@pytest.mark.days
 @pytest.mark.timeout(600)
 def test_a_lamp_through_dusk_with_its_line_down(tmp_path: Path, image: dict[str, bytes]) -> None:
     """From the last hour of day into the night: the level astral and the zone database want, and the same octets twice."""
-    sunset = PARIS.sunset_unix_s(datetime.date(2027, 3, 15))
-    first, second = (live(tmp_path / name, image, int(sunset) - 1800, _HOUR_S) for name in ("first", "second"))
-    assert first[1] > 10
-    assert first == second
+    sunset = int(PARIS.sunset_unix_s(datetime.date(2027, 3, 15)))
+    assert twice(lambda folder: live(folder, image, sunset - 1800, _HOUR_S), tmp_path) > 10
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(12 * _HOUR_S)
+@pytest.mark.timeout(2 * _HOUR_S)
 def test_a_lamp_lives_thirty_days_with_its_line_down(tmp_path: Path, image: dict[str, bytes]) -> None:
     """Thirty nights, the change to summer time among them, and the same octets twice."""
-    first, second = (live(tmp_path / name, image, MARCH_15_2027, 30 * _DAY_S) for name in ("first", "second"))
-    assert first[1] > 30 * 100
-    assert first == second
+    assert twice(lambda folder: live(folder, image, MARCH_15_2027, 30 * _DAY_S), tmp_path) > 30 * 100
 
 
-FILL_FACTOR = 720
-"""Street seconds a second: the bin's month passes in an hour of its node."""
-#: (second of the node's hour, fault or None to end them all): each is over before the next begins.
-BIN_FAULTS = ((400, "no_echo"), (500, None), (800, "unplugged"), (950, None), (1300, "temperature_unplugged"), (1400, None),
-              (1800, "noisy"), (1900, None), (2300, "tilt"), (2400, None), (2800, "fire"), (2900, None))  # fmt: skip
+#: (hour of the bin's month, fault or None to end them all): each is over before the next begins.
+BIN_FAULTS = ((80, "no_echo"), (100, None), (160, "unplugged"), (190, None), (260, "temperature_unplugged"), (280, None),
+              (360, "noisy"), (380, None), (460, "tilt"), (480, None), (560, "fire"), (580, None))  # fmt: skip
+_MONTH_HOURS = 720
 _SETTLE_S = 15
 _DOUBT = {"no_echo": kinds.NO_ECHO, "unplugged": kinds.SENSOR_FAULT, "temperature_unplugged": kinds.UNCOMPENSATED, "noisy": kinds.SPREAD}
 _FIRE, _TILT, _EMPTIED = 2, 4, 8
 
 
-def fill(folder: Path, image: dict[str, bytes]) -> tuple[str, dict[str, int]]:
+@dataclass(frozen=True)
+class Pace:
+    """How fast the bin's month passes: `factor` street seconds a second of the node's."""
+
+    factor: int
+    report_s: int
+
+    def at_s(self, hour: float) -> float:
+        """The node's time of an hour of the month."""
+        return hour * _HOUR_S / self.factor
+
+
+def fill(folder: Path, image: dict[str, bytes], pace: Pace) -> tuple[str, dict[str, int]]:
     """A bin's month; (digest of all exchanges, how often each thing was seen)."""
-    config = {**PLACE, "report_s": 20, "health_s": 600, "fixtures": [{"kind": "bin", "instance": 0, "watch_s": 5}]}
+    config = {**PLACE, "report_s": pace.report_s, "health_s": 600, "fixtures": [{"kind": "bin", "instance": 0, "watch_s": 5}]}
     seen: dict[str, int] = {}
     with LoneNode(folder, image, config, "bin", MARCH_15_2027, seed=1, on_vm=True) as node:
         board, city, cabinet, street = node.board, node.city, node.cabinet, node.street
-        street.set_time(0, time_factor=FILL_FACTOR)
+        street.set_time(0, time_factor=pace.factor)
         # A day's warmth in two minutes would be a fire.
         street.overrides.update(temperature_c=12.0, humidity_percent=60.0)
         board.power_on()
-        for at_s, fault in BIN_FAULTS:
-            assert board.run(at_s)
+        for hour, fault in BIN_FAULTS:
+            assert board.run(pace.at_s(hour))
             if fault is None:
                 cabinet.clear_fault(None, board.now_s)
             else:
                 cabinet.set_fault(fault, None, board.now_s)
-        assert board.run(3600)
+        assert board.run(pace.at_s(_MONTH_HOURS))
         assert sorted(city.records) == list(range(1, max(city.records) + 1)), "a number is missing"
         for unix, (quality, *values) in city.of_kind(kinds.BIN):
-            _check_bin(node, unix - MARCH_15_2027, quality, values, seen)
+            _check_bin(node, pace, unix - MARCH_15_2027, quality, values, seen)
         assert node.cabinet.starts == 1, board.describe("it started anew")
         return board.digest, seen
 
 
-def _fault_at(now_s: float) -> tuple[str | None, float]:
+def _fault_at(pace: Pace, now_s: float) -> tuple[str | None, float]:
     """The fault that is there, and since when that has been so."""
-    return next(((fault, at_s) for at_s, fault in reversed(BIN_FAULTS) if at_s <= now_s), (None, 0.0))
+    return next(((fault, pace.at_s(hour)) for hour, fault in reversed(BIN_FAULTS) if pace.at_s(hour) <= now_s), (None, 0.0))
 
 
-def _check_bin(node: LoneNode, now_s: float, quality: int, values: list[Any], seen: dict[str, int]) -> None:
-    fault, since_s = _fault_at(now_s)
+def _check_bin(node: LoneNode, pace: Pace, now_s: float, quality: int, values: list[Any], seen: dict[str, int]) -> None:
+    fault, since_s = _fault_at(pace, now_s)
     distance_mm, percent, _, flags = values
     if now_s - since_s < _SETTLE_S:
         return
@@ -124,6 +142,8 @@ def _check_bin(node: LoneNode, now_s: float, quality: int, values: list[Any], se
     seen["emptied"] = seen.get("emptied", 0) + bool(flags & _EMPTIED)
     if distance_mm is None and quality == kinds.GOOD:
         return  # an alarm's record carries no distance
+    if fault == "noisy" and quality == kinds.GOOD:
+        return  # readings that disagree at random may agree once
     seen[str(fault)] = seen.get(str(fault), 0) + 1
     if fault in _DOUBT:
         assert quality == _DOUBT[fault], f"quality {quality} at {now_s} with {fault}"
@@ -137,13 +157,22 @@ def _check_bin(node: LoneNode, now_s: float, quality: int, values: list[Any], se
         seen["good"] = seen.get("good", 0) + 1
 
 
-@pytest.mark.days
+def check_month(seen: dict[str, int]) -> None:
+    """What a month must have shown."""
+    print(seen)
+    assert seen["good"] > 80
+    assert seen["emptied"] >= 7, "collected every third day"
+    assert all(seen.get(fault, 0) >= 2 for fault in _DOUBT)
+
+
 @pytest.mark.timeout(600)
 def test_a_bin_through_a_month_of_filling_and_emptying(tmp_path: Path, image: dict[str, bytes]) -> None:
     """Every good record is the truth, every fault has its quality, each emptying is told, nothing is lost; the same octets twice."""
-    first, second = (fill(tmp_path / name, image) for name in ("first", "second"))
-    print(first[1])
-    assert first[1]["good"] > 80
-    assert first[1]["emptied"] >= 7, "collected every third day"
-    assert all(first[1].get(fault, 0) >= 2 for fault in _DOUBT)
-    assert first == second
+    check_month(twice(lambda folder: fill(folder, image, Pace(720, 20)), tmp_path))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(2 * _HOUR_S)
+def test_a_bin_lives_a_month_at_its_own_pace(tmp_path: Path, image: dict[str, bytes]) -> None:
+    """The same, with a look at fire and tilt every five seconds of thirty days."""
+    check_month(twice(lambda folder: fill(folder, image, Pace(1, 1800)), tmp_path))
