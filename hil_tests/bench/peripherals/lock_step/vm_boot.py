@@ -167,7 +167,9 @@ class _Poller:
 
     def ipoll(self, wait_ms):
         clock.us += TURN_US
-        ready = [(stream, found) for stream, found in [(stream, stream.ioctl(_POLL, flags)) for stream, flags in self._flags.items()] if found]
+        ready = [
+            (stream, found) for stream, found in [(stream, stream.ioctl(_POLL, flags)) for stream, flags in self._flags.items()] if found
+        ]
         if not ready and wait_ms:
             if wait_ms < 0:
                 raise RuntimeError("nothing will ever happen again")
