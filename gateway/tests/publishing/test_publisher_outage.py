@@ -81,6 +81,31 @@ def test_a_day_without_the_broker(bench: Any, tmp_path: Any, every_s: int, days:
     bench.run(test, deadline_s=800)
 
 
+@pytest.mark.mosquitto
+def test_what_a_broker_confirmed_and_forgot_comes_again(bench: Any, tmp_path: Any) -> None:
+    """Nobody had fetched it when the broker was killed with all it knew; the consumer of the next one gets every record."""
+    broker = bench.mosquitto(tmp_path)
+    street = bench.Street(tmp_path, broker.port)
+
+    async def test() -> None:
+        broker.start()
+        async with street.running():
+            frames = [street.nodes[0x11].frame([2, 0, 0, 1500, 40, 215, 0]) for _ in range(20)]
+            for frame in frames:
+                await street.commit(frame)
+            await street.until_marked()
+            broker.kill()
+        broker.start()
+        async with bench.Subscriber(broker.port).listening() as city, street.running():
+            expected = {(frame.node, frame.n) for frame in frames}
+            await bench.until(lambda: {(int(d["node"], 16), d["n"]) for d in city.documents("/record/")} == expected)
+
+    try:
+        bench.run(test)
+    finally:
+        broker.kill()
+
+
 @pytest.mark.parametrize("rounds", [3, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
 @pytest.mark.mosquitto
 def test_broker_killed_again_and_again_and_always_forgets(bench: Any, tmp_path: Any, rounds: int) -> None:
