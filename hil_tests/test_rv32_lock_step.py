@@ -16,6 +16,7 @@ from street.lone_node import NETWORK, LoneNode, image_files
 from test_chaos_nights import run_seed
 
 PARIS = NightOracle(48.8566, 2.3522, "Europe/Paris")
+TICKS_WRAP_MS = 1 << 30
 CONFIG = {
     "network": NETWORK, "latitude_udeg": 48_856_600, "longitude_udeg": 2_352_200, "utc_offset_s": 3600, "dst": "eu",
     "report_s": 900, "health_s": 3600, "fixtures": [{"kind": "lamp", "instance": 0, "sample_s": 60}],
@@ -32,10 +33,10 @@ def image() -> dict[str, bytes]:
 
 
 def dusk(folder: Path, image: dict[str, bytes]) -> tuple[str, int]:
-    """Six minutes of daylight and four of night; (digest of all exchanges, levels checked)."""
+    """Four minutes of daylight, in which the board's ticks wrap, and three of night; (digest of all exchanges, levels checked)."""
     sunset = PARIS.sunset_unix_s(datetime.date(2027, 3, 15))
     start = int(sunset) - 240
-    with LoneNode(folder, image, CONFIG, "lamp", start, seed=1) as node:
+    with LoneNode(folder, image, CONFIG, "lamp", start, seed=1, up_ms=TICKS_WRAP_MS - 100_000) as node:
         board, city, lamp = node.board, node.city, node.cabinet.lamp
         assert lamp is not None
         board.power_on()

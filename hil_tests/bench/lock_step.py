@@ -97,7 +97,9 @@ class LockStepBoard:
         line: LineEnd,
         on_vm: bool = False,
         heap_bytes: int = HEAP_BYTES,
+        up_ms: int = 0,
     ) -> None:
+        """`up_ms`: how long the emulated board's ticks say that it has been up when power comes on."""
         folder.mkdir(parents=True, exist_ok=True)
         self.cabinet, self.line = cabinet, line
         self.now_s = 0.0
@@ -108,6 +110,7 @@ class LockStepBoard:
         self._folder = folder
         self._heap_bytes = heap_bytes
         self._on_vm = on_vm
+        self._up_ms = up_ms
         self.flash = folder / "flash.bin"
         self.console = folder / "console.log"
         with self.flash.open("wb") as flash:
@@ -165,7 +168,10 @@ class LockStepBoard:
 
     def _emulator_command(self, unix_s: int, cause: int) -> list[str]:
         start = datetime.datetime.fromtimestamp(unix_s, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        words = ",".join(f"arg={word}" for word in ("firmware", "exchange=.", f"heap={self._heap_bytes}", "resets=1", f"cause={cause}"))
+        words = ",".join(
+            f"arg={word}"
+            for word in ("firmware", "exchange=.", f"heap={self._heap_bytes}", "resets=1", f"cause={cause}", f"up_ms={self._up_ms}")
+        )
         return [
             RV32.program,
             *RV32.board,

@@ -199,13 +199,14 @@ class LoneNode:
         table_kb: int = 2,
         on_vm: bool = False,
         heap_bytes: int = HEAP_BYTES,
+        up_ms: int = 0,
     ) -> None:
         self.keys = Keys(seed)
         self.street = Street(seed, start_unix_s)
         self.cabinet = Cabinet("lone", wiring, self.street)
         self.city = City(self.keys, start_unix_s)
         files = {**image, **node_files(self.keys, config, table_kb)}
-        self.board = LockStepBoard(folder, files, self.street, self.cabinet, self.city, on_vm, heap_bytes)
+        self.board = LockStepBoard(folder, files, self.street, self.cabinet, self.city, on_vm, heap_bytes, up_ms)
 
     def __enter__(self) -> "LoneNode":
         return self

@@ -3,6 +3,7 @@
 The script of `micropython`, run in the board's folder. Arguments: unix time at power-on in us, reset cause. Time stands still while
 code runs, except TURN_US for each turn of the event loop. What the interpreter has no means for (reset, bite, power cut) it asks of the
 host, which ends the process.
+Known gap: ticks do not wrap every twelve days, for this interpreter's own arithmetic of them wraps after aeons.
 """
 # ruff: noqa: A002, SIM115 - the ESP32's argument names; files that live as long as the board
 
@@ -14,7 +15,6 @@ import vfs
 TURN_US = 200
 _BLOCK_BYTES = 4096
 _EPOCH_US = 946684800000000
-_TICKS = 0x3FFFFFFF
 _HALF = 0
 _DEAD, _HARD_RESET, _WDT_RESET = 0, 2, 3
 _POLL = 3  # MP_STREAM_POLL
@@ -30,10 +30,10 @@ class _Time:
         self.gmtime = _native.gmtime
 
     def ticks_ms(self):
-        return self.us // 1000 & _TICKS
+        return self.us // 1000
 
     def ticks_us(self):
-        return self.us & _TICKS
+        return self.us
 
     def time_ns(self):
         return (self.us - _EPOCH_US) * 1000
