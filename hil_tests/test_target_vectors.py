@@ -14,7 +14,7 @@ from street.node_device import LIBRARY, Image, compile_for_device
 from street.street_node import firmware
 
 PROTOCOL = Path(firmware().ROOT) / "protocol"
-NAMES = ("cbor", "cose", "frames", "downlink", "schedule", "line", "states")
+NAMES = ("cbor", "cose", "frames", "downlink", "schedule", "line", "states", "air", "airtime", "ledger", "regions")
 TABLES = "/tables"
 
 

@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "tests")]
 
 import vector_runner  # noqa: E402
-from lamppost_protocol import cbor, slip  # noqa: E402
+from lamppost_protocol import cbor, elision, slip  # noqa: E402
 from lamppost_protocol.p256_tables import build_generator_table  # noqa: E402
 
 NODE_KEY = "c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721"  # RFC 6979 A.2.5: public for ever
@@ -259,7 +259,133 @@ def schedule_cases() -> list[dict]:
     ]
 
 
+def air_cases() -> list[dict]:
+    signers = vector_runner.Signers(TABLES)
+    frames = {item["id"]: item for item in frame_cases() + downlink_cases() + cose_cases()}
+
+    def frame(name: str) -> str:
+        return vector_runner.run_case(frames[name], signers)["out"]["frame"]
+
+    def encoded(name: str, of: str, traffic: int, node: int, **more: int) -> dict:
+        return case("air-" + name, "elision.encode", frame=frame(of), traffic=traffic, network=NETWORK, node=node, **more)
+
+    up, down, ack = elision.TRAFFIC_UPLINK, elision.TRAFFIC_DOWNLINK, elision.TRAFFIC_ACKNOWLEDGEMENT
+    cases = [
+        encoded("uplink-bin", "frame-bin", up, NODE), encoded("uplink-waited", "frame-lamp", up, NODE, waited_s=41),
+        encoded("uplink-waited-long", "frame-lamp", up, NODE, waited_s=70000), encoded("uplink-air", "frame-air", up, NODE),
+        encoded("order", "order-frame-level", down, NODE), encoded("beacon", "beacon-frame-broadcast", down, 0),
+        encoded("acknowledgement", "acknowledgement", ack, NODE),
+    ]  # fmt: skip
+    cases += [encoded("uplink-" + tx, "frame-" + tx, up, NODE) for tx in ("tx-1", "tx-255", "tx-256", "tx-65535", "tx-65536", "tx-2^32-1")]
+    packets = {item["id"][4:]: vector_runner.run_case(item, signers)["out"]["packets"][0] for item in cases}
+    cases += [case("air-decode-" + name, "elision.decode", network=NETWORK, packet=packet) for name, packet in packets.items()]
+    cases += [
+        encoded("wrong-node", "frame-bin", up, NODE + 1), encoded("downlink-waited", "order-frame-level", down, NODE, waited_s=1),
+        encoded("ack-as-uplink", "acknowledgement", up, NODE), encoded("uplink-as-ack", "frame-bin", ack, NODE),
+        encoded("17-pieces", "frame-bin", up, NODE, most_bytes=14), encoded("no-room", "frame-bin", up, NODE, most_bytes=9),
+        case("air-not-a-frame", "elision.encode", frame="d284", traffic=up, network=NETWORK, node=NODE),
+    ]  # fmt: skip
+    bin_packet, order, tag = packets["uplink-bin"], packets["order"], packets["acknowledgement"]
+    bad = {
+        "empty": "", "five-octets": bin_packet[:10], "version-2": "d1" + bin_packet[2:], "version-0": "11" + bin_packet[2:],
+        "reserved-traffic": "90" + bin_packet[2:], "other-network": bin_packet[:2] + "35" + bin_packet[4:], "256-octets": bin_packet + "00" * 200,
+        "uplink-from-0": bin_packet[:4] + "00000000" + bin_packet[12:], "ack-for-0": tag[:4] + "00000000" + tag[12:],
+        "ack-with-width": "93" + tag[2:], "ack-waited": "8b" + tag[2:], "downlink-waited": "8a" + order[2:], "tx-0": "81" + bin_packet[2:12] + "00" + bin_packet[16:],
+        "tx-leading-zero": bin_packet[:12] + "0041" + bin_packet[16:], "waited-0": "89" + bin_packet[2:12] + "0000" + "43" + bin_packet[16:],
+        "uplink-short": bin_packet[:12] + "46" + "11" * 63, "ack-short": tag[:12] + "11" * 7, "head-only": bin_packet[:12],
+        # MHDR of a LoRaWAN 1.0 join request, then an unconfirmed and a confirmed uplink; a Meshtastic broadcast's header; noise.
+        "lorawan-join": "00dc0000d07ed5b3701e6fedf57ceeaf0085cc587fe913", "lorawan-up": "40f17dbe4900020001954378762b11ff0d",
+        "lorawan-confirmed": "80f17dbe4900020001954378762b11ff0d", "meshtastic": "ffffffff785634127b00000063080000" + "5a" * 20,
+        "noise": "9f" * 40,
+    }  # fmt: skip
+    cases += [case("air-refused-" + name, "elision.decode", network=NETWORK, packet=packet) for name, packet in bad.items()]
+    pieces = {}
+    for name, of, most in (("two", "frame-bin", 66), ("four", "frame-lamp", 40)):
+        cases.append(encoded("pieces-" + name, of, up, NODE, most_bytes=most))
+        pieces[name] = vector_runner.run_case(cases[-1], signers)["out"]["packets"]
+    cases += [piece_case(name, heard) for name, heard in piece_runs(pieces["two"], pieces["four"], bin_packet).items()]
+    return cases
+
+
+def piece_case(name: str, heard: list) -> dict:
+    return case("air-heard-" + name, "fragments", network=NETWORK, known=[NODE], room=4, heard=heard)
+
+
+def piece_runs(two: list[str], four: list[str], whole: str) -> dict[str, list]:
+    def forged(piece: str, octet: str = "ee") -> str:
+        return piece[:-2] + octet
+
+    first, second = two
+    return {
+        "whole": [[0, whole]], "in-order": [[0, first], [1, second]], "reversed": [[0, second], [1, first]],
+        "repeated": [[0, first], [1, first], [2, second], [3, second], [4, first]],
+        "four-shuffled": [[0, four[2]], [1, four[0]], [2, four[3]], [3, four[1]]],
+        "two-frames": [[0, four[0]], [1, first], [2, four[1]], [3, four[2]], [4, second], [5, four[3]]],
+        "one-lost": [[0, four[0]], [1, four[1]], [2, four[3]]],
+        "forged-before": [[0, forged(first)], [1, first], [2, second]], "forged-between": [[0, first], [1, forged(second)], [2, second]],
+        "forged-longer": [[0, first], [1, second + "00" * 40], [2, second]], "forged-alone": [[0, first], [1, forged(second)]],
+        "late": [[0, first], [59999, second], [60000, first]], "too-late": [[0, first], [60000, second]],
+        "four-forged": [[0, first]] + [[1, forged(second, f"{i:02x}")] for i in range(4)] + [[2, second]],
+        "forged-first": [[0, first]] + [[1, forged(first, f"{i:02x}")] for i in range(4)] + [[2, second]] + [[3 + i, four[i]] for i in range(4)],
+        "stranger": [[0, first[:4] + "0a0b0c0e" + first[12:]]],
+        "no-part": [[0, first[:18]]], "position-1-of-0": [[0, first[:16] + "10" + first[18:]]], "position-0-of-0": [[0, first[:16] + "00" + first[18:]]],
+        "too-large": [[0, first[:16] + "0f" + first[18:] + "00" * 60]],
+        "clock-back": [[100, first], [50, second]],
+    }  # fmt: skip
+
+
+def ledger_cases() -> list[dict]:
+    def life(name: str, kept_us: int | None, *steps: object, reserve_us: int = 0) -> dict:
+        return case(
+            "ledger-" + name, "ledger", allowance_us=36000, window_ms=3600000, reserve_us=reserve_us, kept_us=kept_us, slots=60, steps=steps
+        )
+
+    return [
+        life("fresh", 0, [0, 30000, False], [1, 6000, False], [2, 1, False]),
+        life("window", 0, [0, 36000, False], [3600000, 1, False], [3659999, 1, False], [3660000, 36000, False]),
+        life("seam", 0, [59990, 36000, False], [60000, 1, False], [3660000, 1, False], [3720000, 1, False]),
+        life("partly-back", 0, [0, 20000, False], [600000, 16000, False], [1200000, 10000, False], [1200000, 30000, False]),
+        life("reserve", 0, [0, 28800, False], [1, 1, False], [2, 7200, True], [3, 1, True], reserve_us=7200),
+        life("never", 0, [0, 36001, True], [1, 28801, False], [2, 28801, True], reserve_us=7200),
+        life("clock-back", 0, [1000000, 36000, False], [0, 1, False], [1000000, 1, False], [4620000, 1, False]),
+        life("lost-account", None, [0, 1, True], [3600000, 1, True], [3660000, 1, True], reserve_us=7200),
+        life("restart", 0, [0, 10000, False], "restart", [0, 30000, False], [0, 20000, False], "restart", [0, 1, False], reserve_us=1000),
+        life("reserve-after-restart", 0, [0, 28800, False], "restart", [0, 1, False], [0, 7200, True], "restart", [0, 1, True], reserve_us=7200),
+        life("quiet-again", 0, [0, 30000, False], [4000000, 1, False], "restart", [0, 30000, False]),
+        case("ledger-dwell", "ledger", allowance_us=400000, window_ms=20000, reserve_us=0, kept_us=0, slots=8,
+             steps=[[0, 390144, False], [100, 20000, False], [22499, 20000, False], [22500, 20000, False]]),
+    ]  # fmt: skip
+
+
+def region_cases() -> list[dict]:
+    def radio(name: str, region: str, channels_hz: list[int], sf: int, bandwidth_hz: int = 125000, power_dbm: int = 14, antenna_dbi: int = 2,
+              listen_us: int = 0) -> dict:  # fmt: skip
+        return case(
+            "region-" + name, "regions.check_radio", region=region, channels_hz=channels_hz, bandwidth_hz=bandwidth_hz,
+            spreading_factor=sf, coding_rate=1, power_dbm=power_dbm, antenna_dbi=antenna_dbi, listen_us=listen_us,
+        )  # fmt: skip
+
+    fifty = [902300000 + 200000 * i for i in range(64)][:50]
+    return [
+        radio("eu-lorawan", "EU868", [868100000, 868300000, 868500000], 9), radio("eu-two-bands", "EU868", [868100000, 867100000], 12),
+        radio("eu-tenth-percent", "EU868", [864000000], 12), radio("eu-strong", "EU868", [869525000], 12, power_dbm=27),
+        radio("eu-too-strong", "EU868", [868100000], 9, power_dbm=20), radio("eu-long-cable", "EU868", [868100000], 9, power_dbm=18, antenna_dbi=-2),
+        radio("eu-alarm-gap", "EU868", [868650000], 9), radio("eu-over-the-edge", "EU868", [868550000], 9), radio("eu-433", "EU868", [433175000], 9),
+        radio("eu-wide", "EU868", [869525000], 9, 250000), radio("us-one-narrow-channel", "US915", [902300000], 9), radio("us-500", "US915", [903000000], 12, 500000, 22),
+        radio("us-hopping", "US915", fifty, 9, power_dbm=22), radio("us-49", "US915", fifty[:49], 9), radio("us-sf11", "US915", fifty, 11),
+        radio("us-overlap", "US915", [902300000 + 100000 * i for i in range(50)], 9), radio("us-wide-hopping", "US915", [903000000 + 500000 * i for i in range(25)], 9, 250000, 22),
+        radio("us-big-antenna", "US915", [903000000], 9, 500000, 30, 8), radio("as", "AS923", [923200000, 923400000], 9), radio("as-sf10", "AS923", [923200000], 10),
+        radio("as-sf12", "AS923", [923200000], 12), radio("jp-deaf", "AS923-JP", [921000000], 9, power_dbm=13), radio("jp", "AS923-JP", [921000000], 12, power_dbm=13, listen_us=5000),
+        radio("au-one-channel", "AU915", [916800000], 9), radio("au-500", "AU915", [917500000], 12, 500000, 22), radio("au-hopping", "AU915", [915200000 + 200000 * i for i in range(20)], 9),
+        radio("in", "IN865", [865062500, 865402500, 865985000], 10, power_dbm=22), radio("in-500", "IN865", [866000000], 9, 500000),
+        radio("nowhere", "MARS1", [868100000], 9), radio("no-channel", "EU868", [], 9),
+    ]  # fmt: skip
+
+
 FILES = {
+    "air": air_cases,
+    "ledger": ledger_cases,
+    "regions": region_cases,
     "schedule": schedule_cases,
     "cbor": cbor_cases,
     "cose": cose_cases,

@@ -24,6 +24,15 @@ REASONS = (
     "too_old",  # this tx is below the replay window
     "bad_signature",
     "bad_tag",
+    "foreign_packet",  # heard by the radio, and not ours: LoRaWAN, Meshtastic, noise
+    "bad_packet",  # ours by its head, yet not the one form of any frame
+    "bad_fragment",  # a piece that fits no packet
+)
+
+#: What only a mistake of our own is called; a peer cannot cause it.
+LOCAL_REASONS = (
+    "unlawful",  # a radio configuration that its region's law does not allow
+    "overdrawn",  # airtime that the ledger had not granted
 )
 
 
@@ -40,7 +49,10 @@ class ProtocolError(Exception):
 
 
 class LocalError(ProtocolError):
-    """We misused the protocol: a value out of range, a counter exhausted, a table that fails its check."""
+    """We misused the protocol: a value out of range, a counter exhausted, a table that fails its check.
+
+    `reason` is one of `REASONS` or `LOCAL_REASONS`.
+    """
 
 
 class RemoteError(ProtocolError):

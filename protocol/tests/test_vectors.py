@@ -20,7 +20,7 @@ from lamppost_protocol.es256_host import public_key
 from lamppost_protocol.p256_tables import build_generator_table
 
 PROTOCOL = Path(__file__).resolve().parents[1]
-NAMES = ("cbor", "cose", "frames", "downlink", "schedule", "line", "states")
+NAMES = ("cbor", "cose", "frames", "downlink", "schedule", "line", "states", "air", "airtime", "ledger", "regions")
 FILES = [PROTOCOL / "vectors" / f"{name}.json" for name in NAMES]
 CASES = [case for file in FILES for case in json.loads(file.read_text())["cases"]]
 
@@ -174,9 +174,9 @@ def test_examples_of_the_specification() -> None:
     for case in CASES:
         out, given = case.get("out"), case["in"]
         if isinstance(out, dict):
-            encodings[case["id"]] = next((out[k] for k in ("frame", "payload", "line", "data", "encoded") if k in out), None) or given.get(
-                "data"
-            )
+            written = [out[k] for k in ("frame", "payload", "line", "data", "encoded") if k in out] + out.get("packets", [])
+            encodings[case["id"]] = written[0] if written else given.get("data")
+            encodings.update({f"{case['id']}-{i}": packet for i, packet in enumerate(out.get("packets", []))})
     lines = re.findall(r"^example (\S+): ([0-9a-f ]+)$", (PROTOCOL / "WIRE.md").read_text(), re.MULTILINE)
     assert len(lines) >= 8
     for name, octets in lines:

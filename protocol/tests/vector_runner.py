@@ -8,7 +8,27 @@ import json
 import sys
 from binascii import hexlify, unhexlify
 
-from lamppost_protocol import arq, beacons, cbor, cose, frames, hello, hop, orders, p256, records, replay, schedule, sequence, slip
+from lamppost_protocol import (
+    airtime,
+    arq,
+    beacons,
+    cbor,
+    cose,
+    elision,
+    fragments,
+    frames,
+    hello,
+    hop,
+    ledger,
+    orders,
+    p256,
+    records,
+    regions,
+    replay,
+    schedule,
+    sequence,
+    slip,
+)
 from lamppost_protocol.errors import ProtocolError
 
 
@@ -186,6 +206,79 @@ def receive_run(case, _signers):
     return {"fresh": fresh, "highest": window.highest, "bitmap": window.bitmap32()}
 
 
+def packet_to_json(packet):
+    return {"traffic": packet.traffic, "node": packet.node, "waited_s": packet.waited_s, "frame": h(packet.frame)}
+
+
+def packet_encode(case, _signers):
+    most_bytes = case.get("most_bytes", 255)
+    packets = elision.encode(unhexlify(case["frame"]), case["traffic"], case["network"], case["node"], case.get("waited_s", 0), most_bytes)
+    return {"packets": [h(packet) for packet in packets]}
+
+
+def packet_decode(case, _signers):
+    packet = unhexlify(case["packet"])
+    head = elision.decode_head(packet, case["network"])
+    decoded = elision.decode_body(head, packet[elision.HEAD_BYTES :])
+    again = elision.encode(decoded.frame, decoded.traffic, case["network"], decoded.node, decoded.waited_s)
+    return {"packet": packet_to_json(decoded), "encoded": [h(each) for each in again]}
+
+
+def reassemble(case, _signers):
+    """Packets with the time at which each is heard; "known": the nodes whose uplinks are wanted."""
+    known = case["known"]
+    receiver = fragments.Reassembly(case["network"], lambda traffic, node: node in known, case["room"])
+    answers = []
+    for now_ms, packet in case["heard"]:
+        try:
+            answers.append([h(each.frame) for each in receiver.feed(unhexlify(packet), now_ms)])
+        except ProtocolError as error:
+            answers.append(error.reason)
+    return {"answers": answers, "expired": receiver.expired, "displaced": receiver.displaced, "mismatched": receiver.mismatched}
+
+
+def time_on_air(case, _signers):
+    return {"us": airtime.time_on_air_us(**case)}
+
+
+def ledger_run(case, _signers):
+    """Steps [now_ms, airtime_us, is_urgent]: the wait in milliseconds, and 0 spends. "restart": a new ledger from what was kept."""
+    kept = [case["kept_us"]]
+
+    def start():
+        return ledger.Ledger(case["allowance_us"], case["window_ms"], case["reserve_us"], kept[-1], kept.append, case["slots"])
+
+    account = start()
+    answers = []
+    for step in case["steps"]:
+        if step == "restart":
+            account = start()
+            continue
+        try:
+            answers.append(account.wait_ms(step[1], step[0], step[2]))
+            account.spend(step[1], step[0], step[2])
+        except ProtocolError as error:
+            if error.reason != "overdrawn":
+                answers.append(error.reason)
+    return {"answers": answers, "kept_us": kept[1:], "spent_us": account.spent_us}
+
+
+def check_radio(case, _signers):
+    radio = regions.Radio(
+        case["region"], case["channels_hz"], case["bandwidth_hz"], case["spreading_factor"], case["coding_rate"], 8,
+        case["power_dbm"], case["antenna_dbi"], case["listen_us"],
+    )  # fmt: skip
+    try:
+        bands = regions.check_radio(radio)
+    except regions.UnlawfulError as error:
+        return {"refused": str(error)}
+    names = []
+    for band in bands:
+        if band.name not in names:
+            names.append(band.name)
+    return {"bands": names, "most_bytes": regions.most_packet_bytes(bands[0], radio), "reserve_us": regions.reserve_us(bands[0])}
+
+
 OPERATIONS = {
     "cbor.decode": cbor_decode,
     "cbor.encode": cbor_encode,
@@ -206,6 +299,12 @@ OPERATIONS = {
     "replay": replay_run,
     "sequence": sequence_run,
     "receive_window": receive_run,
+    "elision.encode": packet_encode,
+    "elision.decode": packet_decode,
+    "fragments": reassemble,
+    "airtime.time_on_air_us": time_on_air,
+    "ledger": ledger_run,
+    "regions.check_radio": check_radio,
 }
 
 
