@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import gateway_figures, node_figures, rv32_figures, wire_figures
+from benchmarks import air_figures, gateway_figures, node_figures, rv32_figures, wire_figures
 from benchmarks.gateway_figures import Effort
 from benchmarks.mqtt_broker import BenchBroker
 from benchmarks.rows import Row, table, told
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument(
         "--only",
         default="",
-        help="only figures whose name contains this: wire, node, rv32, path, paced, acknowledgement, written, memory, drain",
+        help="only figures whose name contains this: wire, air, node, rv32, path, paced, acknowledgement, written, memory, drain",
     )
     parser.add_argument("--broker", choices=("mosquitto", "amqtt"), default="mosquitto", help="mosquitto where it is installed")
     options = parser.parse_args()
@@ -60,6 +60,7 @@ def _measure(effort: Effort, folder: Path, only: str, broker_name: str) -> tuple
 
     figures: dict[str, Figure] = {
         "wire": wire_figures.sizes,
+        "air": air_figures.all_rows,
         "node": lambda: node_figures.all_rows(effort.rounds, folder),
         "rv32": lambda: rv32_figures.all_rows(folder),
         "path": lambda: gateway_figures.whole_path(effort, folder, broker),

@@ -5,7 +5,8 @@ hour: what was sent counts until a window has passed since its end. It is kept i
 whole, late and never early: some 2 % of the allowance is lost, and memory and time are constant.
 
 Three things make it err on the safe side only:
- - A clock. `now_ms` counts up and does not wrap. Where it jumps back all the same, no time passes until it is where it was before.
+ - A clock. `now_ms` is monotonic: the setting of a wall clock does not touch it, and it does not wrap. Where it jumps back all the same,
+   no time passes until it is where it was before. Against one that jumps ahead there is no defence.
  - A restart. How long the power was off is not known, so what was spent before counts as spent at the start, in full; a ledger without
    an account starts spent. Starting empty would let a node that keeps restarting transmit without end. The account is stored ahead of
    what is sent, an eighth of the allowance at a time, so that flash is written a few times an hour at most.

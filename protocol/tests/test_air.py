@@ -117,10 +117,14 @@ def test_any_frame_survives_the_air(given_frame: tuple, network: int, most_bytes
     assert heard.mismatched == heard.displaced == heard.expired == 0
 
 
-@given(st.binary(max_size=260), st.integers(0, 3), st.integers(0, 255))
-def test_a_packet_has_one_form(data: bytes, traffic: int, form: int) -> None:
-    """Arbitrary octets are refused by name, or they are exactly what the encoder writes for what they hold."""
-    packet = bytes((0x80 | (form & 0x3C) | traffic, 0x07)) + data
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(st.sampled_from((0, 0, 1, 255)), max_size=14), st.one_of(st.binary(max_size=70), st.binary(min_size=64, max_size=240)),
+    st.integers(0, 3), st.integers(0, 255),
+)  # fmt: skip
+def test_a_packet_has_one_form(start: list, data: bytes, traffic: int, form: int) -> None:
+    """Any octets are refused by name, or they are exactly what the encoder writes for what they hold; zeros where they must not lead."""
+    packet = bytes((0x80 | (form & 0x3C) | traffic, 0x07)) + bytes(start) + data
     try:
         head = elision.decode_head(packet, 7)
         if head.is_piece:
@@ -194,7 +198,7 @@ def forged_pieces(piece: bytes, count: int, rng: random.Random) -> list[bytes]:
     return [piece[:9] + rng.randbytes(len(piece) - 9) for _ in range(count)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(24, 70), st.booleans())
 def test_a_forged_piece_does_not_cost_the_frame(seed: int, most_bytes: int, is_before: bool) -> None:
     """Up to three forged pieces, with the right check and length, before or after genuine ones: the frame is received all the same."""

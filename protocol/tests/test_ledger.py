@@ -4,7 +4,7 @@ import os
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lamppost_protocol.errors import LocalError
 from lamppost_protocol.ledger import HOUR_MS, START_SLACK_MS, Ledger
@@ -45,6 +45,7 @@ class Life:
 
     def restart(self) -> None:
         self.ledger = Ledger(*self.arguments, kept_us=self.kept[-1], keep=self.kept.append, slots=self.slots)
+        self.ledger.wait_ms(0, self.clock_ms)  # its first reading of the clock, against which others are wrong
 
     def pass_ms(self, step_ms: int) -> None:
         self.true_ms += step_ms
@@ -62,32 +63,72 @@ class Life:
         self.pass_ms((airtime_us + 999) // 1000)
         return True
 
+    def send_as_soon_as_it_may(self, airtime_us: int, is_urgent: bool, late_ms: int) -> None:
+        """Wait as long as the ledger tells, to the millisecond, and send: whatever it releases too early shows."""
+        if airtime_us <= self.arguments[0] - (0 if is_urgent else self.arguments[2]):
+            while not self.send(airtime_us, is_urgent, late_ms):
+                self.pass_ms(self.ledger.wait_ms(airtime_us, self.clock_ms, is_urgent))
 
+
+AIRTIMES_MS = st.one_of(st.sampled_from((1200, 600, 400, 300)), st.integers(1, 1200))
+LATE_MS = st.sampled_from((0, START_SLACK_MS))
 STEPS = st.one_of(
-    st.tuples(st.just("send"), st.integers(1, 1300), st.booleans(), st.integers(0, START_SLACK_MS)),
+    st.tuples(st.just("soon"), AIRTIMES_MS, st.booleans(), LATE_MS),
+    st.tuples(st.just("send"), AIRTIMES_MS, st.booleans(), LATE_MS),
     st.tuples(st.just("pass"), st.integers(0, 4000)),
     st.tuples(st.just("back"), st.integers(1, 8000)),
+    st.tuples(st.just("glitch"), st.integers(1, 20000)),
     st.tuples(st.just("restart"), st.integers(0, 50)),
 )
 
 
-@given(st.lists(STEPS, min_size=1, max_size=60), st.integers(1, 12), st.integers(0, 4))
+@settings(deadline=None)
+@given(st.lists(STEPS, min_size=2, max_size=40), st.integers(1, 12), st.integers(0, 4))
 def test_no_window_is_overdrawn_at_any_instant(steps: list, slots: int, reserve_fifths: int) -> None:
-    """Any schedule of sends, urgent or not, with a clock that jumps back and returns, restarts, and radios that start late."""
+    """Any schedule of sends, urgent or not, with a clock that jumps back or is read wrongly once, restarts, and radios that start late."""
     allowance_us, window_ms = 1200000, 10000
     life = Life(allowance_us, window_ms, allowance_us * reserve_fifths // 5, slots)
     for step in steps:
-        if step[0] == "send":
+        if step[0] == "soon":
+            life.send_as_soon_as_it_may(step[1] * 1000, step[2], step[3])
+        elif step[0] == "send":
             life.send(step[1] * 1000, step[2], step[3])
         elif step[0] == "pass":
             life.pass_ms(step[1])
         elif step[0] == "back":
             life.clock_ms -= step[1]
+        elif step[0] == "glitch":
+            life.ledger.wait_ms(1000, life.clock_ms - step[1], True)
         else:
             life.true_ms += step[1]
             life.clock_ms = 0
             life.restart()
     assert most_in_a_window(life.sent, window_ms * 1000) <= allowance_us
+
+
+@pytest.mark.parametrize("wrong_ms", [0, 1, 4_999_999, 2_000_000])
+def test_one_wrong_reading_of_the_clock_changes_nothing(wrong_ms: int) -> None:
+    """A reading too low, then right ones again: the wait is what it was."""
+    ledger = Ledger(36000000, kept_us=0)
+    ledger.spend(36000000, 5_000_000)
+    wait_ms = ledger.wait_ms(1, 5_000_001)
+    ledger.wait_ms(1, wrong_ms)
+    assert ledger.wait_ms(1, 5_000_001) == wait_ms
+    assert ledger.wait_ms(1, 5_000_000 + wait_ms) == 1
+
+
+@pytest.mark.parametrize("slots", [*range(1, 13), 60])
+def test_a_greedy_sender_from_every_offset(slots: int) -> None:
+    """One that sends the moment it may, its radio late at first and prompt afterwards, whole allowances and parts of them."""
+    window_ms = 10000
+    for airtimes_ms in ((1200,), (600,), (700, 500), (1199, 1)):
+        for offset_ms in range(0, window_ms, 97):
+            life = Life(1200000, window_ms, 0, slots)
+            life.pass_ms(offset_ms)
+            for i in range(6):
+                for airtime_ms in airtimes_ms:
+                    life.send_as_soon_as_it_may(airtime_ms * 1000, False, START_SLACK_MS if i % 2 == 0 else 0)
+            assert most_in_a_window(life.sent, window_ms * 1000) <= 1200000, (airtimes_ms, offset_ms)
 
 
 @pytest.mark.parametrize(("allowance_us", "packet_us"), [(36000000, 390144), (3600000, 164864), (360000000, 9019392), (36000000, 36000)])
