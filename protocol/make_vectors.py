@@ -290,8 +290,8 @@ def air_cases() -> list[dict]:
         "empty": "", "five-octets": bin_packet[:10], "version-2": "d1" + bin_packet[2:], "version-0": "11" + bin_packet[2:],
         "reserved-traffic": "90" + bin_packet[2:], "other-network": bin_packet[:2] + "35" + bin_packet[4:], "256-octets": bin_packet + "00" * 200,
         "uplink-from-0": bin_packet[:4] + "00000000" + bin_packet[12:], "ack-for-0": tag[:4] + "00000000" + tag[12:],
-        "ack-with-width": "93" + tag[2:], "ack-waited": "8b" + tag[2:], "downlink-waited": "8a" + order[2:], "tx-0": "81" + bin_packet[2:12] + "00" + bin_packet[16:],
-        "tx-leading-zero": bin_packet[:12] + "0041" + bin_packet[16:], "waited-0": "89" + bin_packet[2:12] + "0000" + "43" + bin_packet[16:],
+        "ack-with-width": "93" + tag[2:], "ack-waited": "8b" + tag[2:], "downlink-waited": "8a" + order[2:], "tx-0": "81" + bin_packet[2:12] + "00" + bin_packet[14:],
+        "tx-leading-zero": "91" + bin_packet[2:12] + "0046" + bin_packet[14:], "waited-0": "89" + bin_packet[2:12] + "0000" + bin_packet[12:],
         "uplink-short": bin_packet[:12] + "46" + "11" * 63, "ack-short": tag[:12] + "11" * 7, "head-only": bin_packet[:12],
         # MHDR of a LoRaWAN 1.0 join request, then an unconfirmed and a confirmed uplink; a Meshtastic broadcast's header; noise.
         "lorawan-join": "00dc0000d07ed5b3701e6fedf57ceeaf0085cc587fe913", "lorawan-up": "40f17dbe4900020001954378762b11ff0d",
