@@ -5,8 +5,7 @@ other's, and it is not offered here. Known gap: LR11xx long interleaving.
 """
 
 from .errors import LocalError
-
-MAX_PACKET_BYTES = 255
+from .limits import MAX_PACKET_BYTES
 
 #: Symbol length from which the low data rate optimisation is on. The datasheets say 16.38 and 16 ms; no setting lies between.
 _LOW_DATA_RATE_US = 16000

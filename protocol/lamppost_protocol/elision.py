@@ -8,9 +8,8 @@ from binascii import crc32
 from collections import namedtuple
 
 from . import cose
-from .airtime import MAX_PACKET_BYTES
 from .errors import LocalError, RemoteError
-from .limits import MAX_PAYLOAD_BYTES
+from .limits import MAX_PACKET_BYTES, MAX_PAYLOAD_BYTES, MAX_PIECES
 
 #: What travels in a packet, the low two bits of its form. 0 is none of ours: every LoRaWAN packet has it there.
 TRAFFIC_UPLINK = 1
@@ -20,7 +19,6 @@ TRAFFIC_ACKNOWLEDGEMENT = 3
 HEAD_BYTES = 6
 #: What a piece carries between head and part: check and position.
 PIECE_BYTES = 3
-MAX_PIECES = 16
 MAX_WAITED_S = 0xFFFF
 #: The longest body: waited (2) or issuer (4), tx (4), payload, signature.
 MAX_BODY_BYTES = 8 + MAX_PAYLOAD_BYTES + cose.SIGNATURE_BYTES

@@ -1,6 +1,6 @@
 """Every cap on what a peer may send. Each says why it has its value; at the cap, input is refused with `too_long` or `bad_cbor`."""
 
-#: Longest COSE message: four pieces of a LoRa packet, a tenth of a second at 115200 baud, one block of a node's spare heap.
+#: Longest COSE message: four LoRa packets, a tenth of a second at 115200 baud, one block of a node's spare heap.
 MAX_FRAME_BYTES = 1024
 #: Longest payload inside a frame: the frame less its signature (64), header (about 20) and lengths, with room to spare.
 MAX_PAYLOAD_BYTES = 900
@@ -24,3 +24,7 @@ MAX_N = 0xFFFFFFFFFFFF
 REPLAY_WINDOW = 64
 #: Longest log line a node may send.
 MAX_LOG_BYTES = 200
+#: Longest LoRa packet: its length is one octet (SX1261/2 datasheet rev. 2.1, section 6.1.3).
+MAX_PACKET_BYTES = 255
+#: Pieces of one packet: four bits of position; at 400 ms and SF10, the shortest packets the law leaves, they carry a frame of 240 octets.
+MAX_PIECES = 16

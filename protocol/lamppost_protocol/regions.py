@@ -1,8 +1,9 @@
 """What the law of each region allows a LoRa radio, as data, and the check of a configuration against it.
 
 No part of the wire: this table decides what may be sent at all, ledger.py when. It is the strictest reading where a text allows several,
-and no legal advice: whoever puts a radio on the air answers for it. Read in the text itself: FCC 15.247 and India's rule of 2005. As
-several sources quote them alike: bands and duty cycles of EN 300 220-2 V3.2.1. Second hand: Japan, Australia, AS923 at large.
+and no legal advice: whoever puts a radio on the air answers for it. Read in the text itself: FCC 15.247 and India's G.S.R. 168(E),
+which is for RFID. As several sources quote them alike: bands and duty cycles of EN 300 220-2 V3.2.1. Second hand: India's other rules,
+Japan, Australia, AS923 at large.
 
 Not offered, though lawful somewhere: listen before talk instead of the duty cycle (EN 300 220-1, polite spectrum access), FCC hybrid
 systems (15.247 (f)), 869.7 to 870 MHz at 5 mW without limit.
@@ -10,10 +11,11 @@ systems (15.247 (f)), 869.7 to 870 MHz at 5 mW without limit.
 
 from collections import namedtuple
 
-from .airtime import MAX_PACKET_BYTES, largest_packet_bytes
-from .elision import HEAD_BYTES, MAX_PIECES, PIECE_BYTES
+from .airtime import largest_packet_bytes
+from .elision import HEAD_BYTES, PIECE_BYTES
 from .errors import LocalError
 from .ledger import HOUR_MS
+from .limits import MAX_PACKET_BYTES, MAX_PIECES
 
 #: One rule: from first_hz to last_hz, the whole signal inside; bandwidth narrowest_hz .. widest_hz; power_dbm at the antenna's foot and
 #: eirp_dbm from the antenna, whole dBm rounded down; airtime_us in any window_ms (None: unlimited), per sub-band or per channel; dwell_us:
