@@ -8,7 +8,7 @@ import datetime
 from pathlib import Path
 
 import pytest
-from bench.lock_step import missing
+from bench.lock_step import first_difference, missing
 from lamppost_protocol import orders
 from lamppost_protocol.kinds import LAMP
 from street.lamp_oracle import NIGHT, NightOracle
@@ -62,7 +62,7 @@ def test_a_dusk_with_the_line_down_twice(tmp_path: Path, image: dict[str, bytes]
     """The lamp follows what astral and the time zone database say, and both runs exchange the same octets."""
     first, second = (dusk(tmp_path / name, image) for name in ("first", "second"))
     assert first[1] > 10
-    assert first == second
+    assert first == second, first_difference(tmp_path / "first", tmp_path / "second")
 
 
 @pytest.mark.qemu
@@ -82,4 +82,4 @@ def test_a_watchdog_bite_replays_to_the_octet(tmp_path: Path, image: dict[str, b
     """The same exchanges at the same times, over a bite and a reset."""
     first, second = (run_seed(tmp_path / name, image, 8, 200, on_vm=False) for name in ("first", "second"))
     assert first[1]["bites"] == 1
-    assert first == second
+    assert first == second, first_difference(tmp_path / "first", tmp_path / "second")

@@ -12,6 +12,7 @@ World time never stands still while the board has power and never runs back; a b
 import bisect
 import datetime
 import hashlib
+import itertools
 import os
 import select
 import subprocess
@@ -39,6 +40,7 @@ HEAP_BYTES = 160 << 10
 """Roomy: what firmware needs of it is a figure to measure, not a cause for other tests to fail."""
 _STUCK_S = 120.0
 _LAST = 24
+LOG = "exchanges.log"
 _END = b"end "
 _DEAD = 0
 
@@ -75,6 +77,15 @@ class LineEnd(UartModel):
 
 class LockStepError(AssertionError):
     """The board fell silent or ended by itself; says what it was last asked and what it printed."""
+
+
+def first_difference(first: Path, second: Path) -> str:
+    """Where the logs of two emulated boards, in these folders, part."""
+    pairs = itertools.zip_longest(*((folder / LOG).read_bytes().splitlines() for folder in (first, second)))
+    for number, (one, other) in enumerate(pairs, 1):
+        if one != other:
+            return f"line {number} of {LOG}: {one!r} against {other!r}"
+    return "the same in every exchange"
 
 
 def missing() -> str | None:
@@ -127,6 +138,8 @@ class LockStepBoard:
         self._open: bytes | None = None
         self._fault = ""
         self._hash = hashlib.sha256()
+        # An emulated board's hours are few enough to be kept whole.
+        self._log = None if on_vm else (folder / LOG).open("wb")
         self._last: deque[bytes] = deque(maxlen=_LAST)
 
     def __enter__(self) -> "LockStepBoard":
@@ -136,6 +149,8 @@ class LockStepBoard:
         self._kill()
         os.close(self._request)
         os.close(self._answer)
+        if self._log is not None:
+            self._log.close()
 
     @property
     def digest(self) -> str:
@@ -225,9 +240,7 @@ class LockStepBoard:
 
     def _start_anew(self, cause: int) -> bool:
         """What a chip does by itself and a process cannot: bite, restart, lose power. False when power is gone."""
-        end = b"%.6f end %d" % (self.now_s, cause)
-        self._hash.update(end)
-        self._last.append(end)
+        self._note(b"%.6f end %d\n" % (self.now_s, cause))
         self._kill()
         if cause == _DEAD:
             self.cabinet.cut_power(self.now_s)
@@ -290,9 +303,13 @@ class LockStepBoard:
             self._fault = ""
         os.write(self._answer, answer + b"\n")
         self.exchanges += 1
-        exchange = b"%.6f " % self.now_s + line + b" -> " + answer + b"\n"
+        self._note(b"%.6f " % self.now_s + line + b" -> " + answer + b"\n")
+
+    def _note(self, exchange: bytes) -> None:
         self._hash.update(exchange)
         self._last.append(exchange[:300])
+        if self._log is not None:
+            self._log.write(exchange)
 
     def _kill(self) -> int | None:
         """End the emulator and forget what it was saying; its exit status."""
