@@ -13,8 +13,8 @@ from street.lone_node import NETWORK, LoneNode, image_files
 
 from benchmarks.rows import Row, at_most, told
 
-_LOOPS = Path(__file__).with_name("rv32_loops.py")
-_FIXTURES = Path(__file__).with_name("rv32_fixtures.py")
+_HERE = Path(__file__).parent
+_COUNTING = {"/lib/rv32_counting.py": (_HERE / "rv32_counting.py").read_bytes()}
 #: Fixture and wiring, and what lies between two reports.
 _WIRINGS = (("lamp", "lamp"), ("bin", "bin"), ("air", "air_lamp"))
 _START_UNIX = 1_805_068_800
@@ -60,7 +60,7 @@ def _steps(folder: Path, image: Mapping[str, bytes], table_kb: int, goal_m: floa
 
 
 def _count(folder: Path, image: Mapping[str, bytes], table_kb: int, heap_bytes: int) -> dict[str, int]:
-    files = {**image, "/main.py": _LOOPS.read_bytes()}
+    files = {**image, **_COUNTING, "/main.py": (_HERE / "rv32_loops.py").read_bytes()}
     with LoneNode(folder, files, _TWO_FIXTURES, "air_lamp", _START_UNIX, 1, table_kb, heap_bytes=heap_bytes) as node:
         node.city.is_silent = node.city.is_deaf = True
         node.board.power_on()
@@ -72,7 +72,7 @@ def _count(folder: Path, image: Mapping[str, bytes], table_kb: int, heap_bytes: 
 
 
 def _fixture(folder: Path, image: Mapping[str, bytes], kind: str, wiring: str) -> Row:
-    files = {**image, "/main.py": _FIXTURES.read_bytes(), "/fixture": kind.encode()}
+    files = {**image, **_COUNTING, "/main.py": (_HERE / "rv32_fixtures.py").read_bytes(), "/fixture": kind.encode()}
     with LoneNode(folder, files, _TWO_FIXTURES, wiring, _START_UNIX, 1, heap_bytes=160 << 10) as node:
         node.board.power_on()
         is_alive = node.board.run(600)

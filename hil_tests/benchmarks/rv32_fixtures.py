@@ -1,6 +1,6 @@
 """Runs on the emulated board as its main.py: instructions of one fixture, from report to report, and prints `KIND value`.
 
-KIND stands in `/fixture`. Only the fixture runs: no line, no spool. Waits and the stand-ins of a chip's peripherals are left out.
+KIND stands in `/fixture`. Only the fixture runs: no line, no spool. What rv32_counting.py leaves out is not counted.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import time
 import bench
 import machine
 import machine_models
+import rv32_counting
 from lamppost_node.board import Board
 from lamppost_node.clock import Clock
 from lamppost_node.flash import Flash
@@ -18,32 +19,6 @@ from lamppost_node.settings import Settings
 
 REPORT_S = 10
 _REPORTS = 6
-_outside = 0
-
-
-def left_out(work):
-    """`work`, its instructions not counted."""
-
-    def counted(*arguments):
-        global _outside
-        begin = bench.instret()
-        try:
-            return work(*arguments)
-        finally:
-            _outside += bench.instret() - begin
-
-    return counted
-
-
-class _Waits:
-    """The event loop's waits, not counted."""
-
-    def __init__(self, queue):
-        self.map = queue.map
-        self.queue_read = queue.queue_read
-        self.queue_write = queue.queue_write
-        self.remove = queue.remove
-        self.wait_io_event = left_out(queue.wait_io_event)
 
 
 class _Node:
@@ -74,7 +49,6 @@ class _Node:
 
 async def main():
     """The average over some reports, after the first two."""
-    global _outside
     with open("/fixture") as file:
         kind = file.read()
     module = __import__("lamppost_node.fixtures." + kind, None, None, ("PROFILE",))
@@ -85,18 +59,16 @@ async def main():
     fixture = module.build(Board(), values, node, 0)
     gc.collect()
     task = asyncio.create_task(fixture.run())
-    begin = 0
     for report in range(2 + _REPORTS):
         if report == 2:
-            _outside = 0
-            begin = bench.instret()
+            rv32_counting.begin()
         node.reports.clear()
         await node.reports.wait()
-    print(kind, (bench.instret() - begin - _outside) // _REPORTS)
+    print(kind, rv32_counting.counted() // _REPORTS)
     task.cancel()
 
 
-machine_models.ask = machine.ask = left_out(machine.ask)
-asyncio.core._io_queue = _Waits(asyncio.core._io_queue)
+machine_models.ask = machine.ask = rv32_counting.left_out(machine.ask)
+asyncio.core._io_queue = rv32_counting.Waits(asyncio.core._io_queue)
 asyncio.run(main())
 bench.exit(77)

@@ -1,6 +1,6 @@
 """Runs on the emulated board as its main.py: counts instructions of the firmware's steps and prints `name value` lines, then ends QEMU.
 
-Waiting is no work: what the event loop waits, and what the models' stand-ins cost (they stand for a chip's peripherals), is left out.
+What rv32_counting.py leaves out is not counted.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import time
 import bench
 import machine
 import machine_models
+import rv32_counting
 from lamppost_node import identity
 from lamppost_node.clock import Clock
 from lamppost_node.flash import Flash
@@ -23,7 +24,6 @@ from lamppost_protocol import cose, frames, slip
 
 _VALUES = (100, 100, 471, 2301, 210, 950, 12345, 3, 0)
 _FRAMES = 12
-_outside = 0
 
 
 def tell(name, value):
@@ -33,14 +33,12 @@ def tell(name, value):
 
 def cost(name, work, count):
     """Instructions of one call of `work`, collections included, on average; and what it allocates."""
-    global _outside
     work()
     gc.collect()
-    _outside = 0
-    begin = bench.instret()
+    rv32_counting.begin()
     for _ in range(count):
         work()
-    tell(name, (bench.instret() - begin - _outside) // count)
+    tell(name, rv32_counting.counted() // count)
     gc.collect()
     gc.disable()
     try:
@@ -50,31 +48,6 @@ def cost(name, work, count):
     except MemoryError:
         pass  # this heap is too small to see it whole
     gc.enable()
-
-
-def left_out(work):
-    """`work`, its instructions not counted."""
-
-    def counted(*arguments):
-        global _outside
-        begin = bench.instret()
-        try:
-            return work(*arguments)
-        finally:
-            _outside += bench.instret() - begin
-
-    return counted
-
-
-class _Waits:
-    """The event loop's waits, not counted."""
-
-    def __init__(self, queue):
-        self.map = queue.map
-        self.queue_read = queue.queue_read
-        self.queue_write = queue.queue_write
-        self.remove = queue.remove
-        self.wait_io_event = left_out(queue.wait_io_event)
 
 
 async def _nothing():
@@ -107,9 +80,9 @@ def main():
         lambda: frames.open_acknowledgement(cose.decode(acknowledgement), who.hop_key, who.network, who.node, who.epoch),
         64,
     )
-    machine_models.ask = machine.ask = left_out(machine.ask)
+    machine_models.ask = machine.ask = rv32_counting.left_out(machine.ask)
     link = SerialLink(machine.UART(1, 115200))
-    asyncio.core._io_queue = _Waits(asyncio.core._io_queue)
+    asyncio.core._io_queue = rv32_counting.Waits(asyncio.core._io_queue)
     cost("send", lambda: asyncio.run(link.send(slip.FRAME, frame)), 16)
     cost("event_loop", lambda: asyncio.run(_nothing()), 16)
 
