@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from bench.targets import DEFAULT, TARGETS, find_target
 from bench.targets.target import CAPABILITIES, LINE, MODELS, PROCESSES, BenchBrokenError, Target
+from street.lone_node import image_files
 from street.node_device import Image, NodeDevice, build_target_image, runner_on
 from street.street_node import NodeSpec, Place, build_image, missing_programs, program_on
 from street.town import Town
@@ -95,6 +96,15 @@ def image(target: Target) -> Path:
 def target_image(target: Target) -> Image:
     """The firmware of this tree as bytecode, for devices of the target, beside the other build products."""
     return build_target_image(HERE.parent / "build" / "target-image", target)
+
+
+@pytest.fixture(scope="session")
+def lock_step_image() -> dict[str, bytes]:
+    """The firmware of this tree as bytecode with the lock-step `machine`, by path on the device, for nodes in virtual time."""
+    missing = missing_programs()
+    if missing:
+        pytest.skip(f"{missing}: make setup")
+    return image_files(HERE.parent / "build" / "lock-step")
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from lamppost_protocol import orders
 from lamppost_protocol.kinds import LAMP
 from littlefs import LittleFS
 from street.lamp_oracle import NIGHT, NightOracle
-from street.lone_node import NETWORK, LoneNode, image_files
-from street.street_node import missing_programs
+from street.lone_node import NETWORK, LoneNode
 
 PARIS = NightOracle(48.8566, 2.3522, "Europe/Paris")
 CONFIG = {
@@ -46,15 +45,6 @@ FORGETTABLE = (
 )
 _SEEDS = 10
 _SOAK_SEEDS = 200
-
-
-@pytest.fixture(scope="module")
-def image() -> dict[str, bytes]:
-    """This tree's firmware and the lock-step `machine`."""
-    reason = missing_programs()
-    if reason:
-        pytest.skip(f"{reason}: make setup")
-    return image_files(Path(__file__).resolve().parents[1] / "build/lock-step")
 
 
 class Account:
@@ -253,22 +243,22 @@ def seeds(count: int) -> list[int]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", seeds(_SEEDS))
-def test_no_lamp_is_dark_without_cause(tmp_path: Path, image: dict[str, bytes], seed: int) -> None:
+def test_no_lamp_is_dark_without_cause(tmp_path: Path, lock_step_image: dict[str, bytes], seed: int) -> None:
     """Eight minutes of an evening."""
-    _, counts = run_seed(tmp_path / "chaos", image, seed, 480)
+    _, counts = run_seed(tmp_path / "chaos", lock_step_image, seed, 480)
     print(counts)
     assert counts["checked"] > 200
 
 
 @pytest.mark.timeout(300)
-def test_a_seed_replays_to_the_octet(tmp_path: Path, image: dict[str, bytes]) -> None:
+def test_a_seed_replays_to_the_octet(tmp_path: Path, lock_step_image: dict[str, bytes]) -> None:
     """The same exchanges, in the same order, at the same times."""
-    assert run_seed(tmp_path / "first", image, 4, 200) == run_seed(tmp_path / "second", image, 4, 200)
+    assert run_seed(tmp_path / "first", lock_step_image, 4, 200) == run_seed(tmp_path / "second", lock_step_image, 4, 200)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", seeds(_SOAK_SEEDS))
-def test_no_lamp_is_dark_in_an_hour_of_chaos(tmp_path: Path, image: dict[str, bytes], seed: int) -> None:
+def test_no_lamp_is_dark_in_an_hour_of_chaos(tmp_path: Path, lock_step_image: dict[str, bytes], seed: int) -> None:
     """An hour of an evening."""
-    run_seed(tmp_path / "chaos", image, 1000 + seed if seed < 1000 else seed, 3600)
+    run_seed(tmp_path / "chaos", lock_step_image, 1000 + seed if seed < 1000 else seed, 3600)

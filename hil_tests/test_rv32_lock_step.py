@@ -12,7 +12,7 @@ from bench.lock_step import first_difference, missing
 from lamppost_protocol import orders
 from lamppost_protocol.kinds import LAMP
 from street.lamp_oracle import NIGHT, NightOracle
-from street.lone_node import NETWORK, LoneNode, image_files
+from street.lone_node import NETWORK, LoneNode
 from test_chaos_nights import run_seed
 
 PARIS = NightOracle(48.8566, 2.3522, "Europe/Paris")
@@ -24,12 +24,12 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def image() -> dict[str, bytes]:
-    """This tree's firmware for the board."""
+def image(lock_step_image: dict[str, bytes]) -> dict[str, bytes]:
+    """This tree's firmware for the board, where there is a board."""
     reason = missing()
     if reason:
         pytest.skip(reason)
-    return image_files(Path(__file__).resolve().parents[1] / "build/lock-step")
+    return lock_step_image
 
 
 def dusk(folder: Path, image: dict[str, bytes]) -> tuple[str, int]:

@@ -16,8 +16,7 @@ from bench.peripherals.cabinet import BIN_DEPTH_MM, BIN_FULL_MM
 from lamppost_protocol import kinds, orders
 from lamppost_protocol.kinds import LAMP
 from street.lamp_oracle import NIGHT, NightOracle
-from street.lone_node import NETWORK, LoneNode, image_files
-from street.street_node import missing_programs
+from street.lone_node import NETWORK, LoneNode
 
 PARIS = NightOracle(48.8566, 2.3522, "Europe/Paris")
 PLACE = {"network": NETWORK, "latitude_udeg": 48_856_600, "longitude_udeg": 2_352_200, "utc_offset_s": 3600, "dst": "eu"}
@@ -25,15 +24,6 @@ MARCH_15_2027 = 1_805_112_000
 """Noon of a Monday: the clocks change on the 28th."""
 _HOUR_S, _DAY_S = 3600, 86400
 Outcome = TypeVar("Outcome")
-
-
-@pytest.fixture(scope="module")
-def image() -> dict[str, bytes]:
-    """This tree's firmware and the lock-step `machine`."""
-    reason = missing_programs()
-    if reason:
-        pytest.skip(f"{reason}: make setup")
-    return image_files(Path(__file__).resolve().parents[1] / "build/lock-step")
 
 
 def twice(run: Callable[[Path], tuple[str, Outcome]], folder: Path) -> Outcome:
@@ -68,17 +58,17 @@ def live(folder: Path, image: dict[str, bytes], start_unix: int, seconds: int) -
 
 
 @pytest.mark.timeout(600)
-def test_a_lamp_through_dusk_with_its_line_down(tmp_path: Path, image: dict[str, bytes]) -> None:
+def test_a_lamp_through_dusk_with_its_line_down(tmp_path: Path, lock_step_image: dict[str, bytes]) -> None:
     """From the last hour of day into the night: the level astral and the zone database want, and the same octets twice."""
     sunset = int(PARIS.sunset_unix_s(datetime.date(2027, 3, 15)))
-    assert twice(lambda folder: live(folder, image, sunset - 1800, _HOUR_S), tmp_path) > 10
+    assert twice(lambda folder: live(folder, lock_step_image, sunset - 1800, _HOUR_S), tmp_path) > 10
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(2 * _HOUR_S)
-def test_a_lamp_lives_thirty_days_with_its_line_down(tmp_path: Path, image: dict[str, bytes]) -> None:
+def test_a_lamp_lives_thirty_days_with_its_line_down(tmp_path: Path, lock_step_image: dict[str, bytes]) -> None:
     """Thirty nights, the change to summer time among them, and the same octets twice."""
-    assert twice(lambda folder: live(folder, image, MARCH_15_2027, 30 * _DAY_S), tmp_path) > 30 * 100
+    assert twice(lambda folder: live(folder, lock_step_image, MARCH_15_2027, 30 * _DAY_S), tmp_path) > 30 * 100
 
 
 #: (hour of the bin's month, fault or None to end them all): each is over before the next begins.
@@ -166,13 +156,13 @@ def check_month(seen: dict[str, int]) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_bin_through_a_month_of_filling_and_emptying(tmp_path: Path, image: dict[str, bytes]) -> None:
+def test_a_bin_through_a_month_of_filling_and_emptying(tmp_path: Path, lock_step_image: dict[str, bytes]) -> None:
     """Every good record is the truth, every fault has its quality, each emptying is told, nothing is lost; the same octets twice."""
-    check_month(twice(lambda folder: fill(folder, image, Pace(720, 20)), tmp_path))
+    check_month(twice(lambda folder: fill(folder, lock_step_image, Pace(720, 20)), tmp_path))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(2 * _HOUR_S)
-def test_a_bin_lives_a_month_at_its_own_pace(tmp_path: Path, image: dict[str, bytes]) -> None:
+def test_a_bin_lives_a_month_at_its_own_pace(tmp_path: Path, lock_step_image: dict[str, bytes]) -> None:
     """The same, with a look at fire and tilt every five seconds of thirty days."""
-    check_month(twice(lambda folder: fill(folder, image, Pace(1, 1800)), tmp_path))
+    check_month(twice(lambda folder: fill(folder, lock_step_image, Pace(1, 1800)), tmp_path))
