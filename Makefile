@@ -9,7 +9,7 @@ WORKERS ?= 3
 PYTEST_ARGS ?=
 TARGETS ?=
 
-.PHONY: setup oracles qemu-firmware demo test planted check boards hil bench soak deps lock format clean
+.PHONY: setup oracles qemu-firmware demo test planted check hil bench soak deps lock format clean
 
 $(VENV)/.installed: pyproject.toml .ci/requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -33,7 +33,7 @@ demo: setup ## one street on this machine: real firmware, gateway, broker, autho
 	$(BIN)/lamppost demo $(if $(ONCE),--once) $(if $(SEED),--seed $(SEED))
 
 test: setup oracles ## every test that needs no root, in under ten minutes on two cores
-	$(BIN)/python -m pytest -m "not soak and not qemu" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 planted: setup oracles ## plant known bugs in a copy and expect the tests to catch each
 	$(BIN)/python hil_tests/planted.py
@@ -43,9 +43,6 @@ check: setup ## formatting, lint, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/mypy protocol/lamppost_protocol gateway/lamppost_gateway tools/lamppost_tools
 	$(BIN)/python tools/check_firmware_types.py
-
-boards: setup ## the emulated boards themselves: boot, clocks, flash, watchdog, line (after `make deps qemu-firmware`)
-	$(BIN)/python -m pytest hil_tests -m "qemu and not soak" $(PYTEST_ARGS)
 
 hil: setup ## the hardware tests on every target this machine can run, as a matrix (TARGETS="unix serial:/dev/ttyUSB0": those)
 	$(BIN)/python hil_tests/matrix.py $(TARGETS)

@@ -8,7 +8,9 @@ import datetime
 from pathlib import Path
 
 import pytest
-from bench.lock_step import first_difference, missing
+from bench.lock_step import first_difference
+from bench.targets.qemu import RV32
+from bench.targets.target import Target
 from lamppost_protocol import orders
 from lamppost_protocol.kinds import LAMP
 from street.lamp_oracle import NIGHT, NightOracle
@@ -23,12 +25,13 @@ CONFIG = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def image(lock_step_image: dict[str, bytes]) -> dict[str, bytes]:
-    """This tree's firmware for the board, where there is a board."""
-    reason = missing()
-    if reason:
-        pytest.skip(reason)
+pytestmark = pytest.mark.needs("virtual_time", "models")
+
+
+@pytest.fixture
+def image(target: Target, lock_step_image: dict[str, bytes]) -> dict[str, bytes]:
+    """This tree's firmware for the board, which is the one target in lock-step."""
+    assert target.name == RV32.name
     return lock_step_image
 
 
@@ -56,7 +59,6 @@ def dusk(folder: Path, image: dict[str, bytes]) -> tuple[str, int]:
         return board.digest, PARIS.check(levels, start + 70, start + 420)
 
 
-@pytest.mark.qemu
 @pytest.mark.timeout(300)
 def test_a_dusk_with_the_line_down_twice(tmp_path: Path, image: dict[str, bytes]) -> None:
     """The lamp follows what astral and the time zone database say, and both runs exchange the same octets."""
@@ -65,7 +67,6 @@ def test_a_dusk_with_the_line_down_twice(tmp_path: Path, image: dict[str, bytes]
     assert first == second, first_difference(tmp_path / "first", tmp_path / "second")
 
 
-@pytest.mark.qemu
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [2, 5, 8, 9])
 def test_no_lamp_is_dark_without_cause_on_riscv(tmp_path: Path, image: dict[str, bytes], seed: int) -> None:
@@ -76,7 +77,6 @@ def test_no_lamp_is_dark_without_cause_on_riscv(tmp_path: Path, image: dict[str,
     assert counts["starts"] > 1
 
 
-@pytest.mark.qemu
 @pytest.mark.timeout(300)
 def test_a_watchdog_bite_replays_to_the_octet(tmp_path: Path, image: dict[str, bytes]) -> None:
     """The same exchanges at the same times, over a bite and a reset."""

@@ -27,6 +27,7 @@ from bench.peripherals.client import SHIM, find_micropython
 from bench.peripherals.requests import PWRON_RESET, WDT_RESET
 from bench.peripherals.street import Street
 from bench.targets.qemu import RV32, Qemu, file_system
+from bench.targets.target import VirtualClock
 
 MACHINE_SOURCES = (SHIM / "lock_step" / "machine.py", SHIM / "machine_models.py", SHIM / "machine_extra.py")
 SHIFT = 4
@@ -183,20 +184,9 @@ class LockStepBoard:
 
     def _emulator_command(self, unix_s: int, cause: int) -> list[str]:
         start = datetime.datetime.fromtimestamp(unix_s, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        words = ",".join(
-            f"arg={word}"
-            for word in ("firmware", "exchange=.", f"heap={self._heap_bytes}", "resets=1", f"cause={cause}", f"up_ms={self._up_ms}")
-        )
-        return [
-            RV32.program,
-            *RV32.board,
-            *("-display", "none", "-monitor", "none", "-nodefaults"),
-            *("-chardev", f"file,id=console,path={self.console.name},append=on", "-serial", "chardev:console"),
-            *("-semihosting-config", f"enable=on,target=native,{words}"),
-            *("-drive", f"if=pflash,unit=1,format=raw,cache=unsafe,file={self.flash.name}"),
-            *("-icount", f"shift={SHIFT},sleep=off", "-rtc", f"base={start},clock=vm"),
-            *(RV32.firmware_option, str(Qemu(RV32).firmware)),
-        ]
+        console = f"file,path={self.console.name},append=on"
+        words = ("exchange=.", f"heap={self._heap_bytes}", "resets=1", f"cause={cause}", f"up_ms={self._up_ms}")
+        return RV32.command(Qemu(RV32).firmware, console, words, clock=VirtualClock(SHIFT, start))
 
     def cut_power(self) -> None:
         """At this instant."""

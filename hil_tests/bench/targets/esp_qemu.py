@@ -7,10 +7,9 @@ package here, so this was never run: the options are those of Espressif's docume
 
 import hashlib
 import shutil
-import subprocess
 from pathlib import Path
 
-from bench.pseudo_terminal import TerminalPort
+from bench.targets.emulator import EmulatorDevice
 from bench.targets.target import CONSOLE, FILES, FLASH, POWER, RESET, Device, Setup, Target
 
 
@@ -42,45 +41,20 @@ class EspQemu(Target):
         return EspDevice(self._program, Path(self._flash), self._machine, setup, self.image())
 
 
-class EspDevice(Device):
+class EspDevice(EmulatorDevice):
     """`flash`: this device's copy of the image."""
 
     def __init__(self, program: str, flash: Path, machine: str, setup: Setup, image: str) -> None:
         assert not setup.files, "this target is deployed, not prepared"
         super().__init__(setup, image)
+        self._program, self._machine = program, machine
         self.flash = setup.folder / f"{setup.name}.flash.bin"
         shutil.copyfile(flash, self.flash)
-        self._terminal = TerminalPort()
-        self._log = (setup.folder / f"{setup.name}.emulator.log").open("ab")
-        self._process: subprocess.Popen[bytes] | None = None
-        self._command = [
-            program,
-            *("-machine", machine, "-display", "none", "-monitor", "none"),
+
+    def command(self) -> list[str]:
+        return [
+            self._program,
+            *("-machine", self._machine, "-display", "none", "-monitor", "none"),
             *("-drive", f"file={self.flash},if=mtd,format=raw"),
             *("-chardev", f"serial,id=console,path={self._terminal.far_path}", "-serial", "chardev:console"),
         ]
-
-    def start(self) -> None:
-        assert self._process is None
-        self._terminal.forget()
-        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, process_group=0)
-        self.console.attach(self._terminal)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self.console.detach()
-            self._process.kill()
-            self._process.wait(10)
-            self._process = None
-
-    def cut_power(self) -> None:
-        self.stop()
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def close(self) -> None:
-        super().close()
-        self._terminal.end()
-        self._log.close()

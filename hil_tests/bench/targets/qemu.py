@@ -2,21 +2,23 @@
 
 The interpreter is `make qemu-firmware`'s; its folder's README says what it adds to MicroPython and how it is run. A device's folder is
 QEMU's working directory: flash image, FIFOs and logs are there, because the firmware under test can open files of this machine.
-Console and line are pseudo-terminals that QEMU opens by path, so a killed QEMU leaves them standing.
+Its lines are pseudo-terminals that QEMU opens by path, as `emulator.py` tells. `Machine.command` is the one place that knows QEMU's words.
 """
 
 import hashlib
 import os
 import shutil
-import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from littlefs import LittleFS
 
+from bench.flash_chip import HALF
 from bench.peripherals.client import SHIM
-from bench.pseudo_terminal import TerminalPort
+from bench.targets.emulator import EmulatorDevice
 from bench.targets.target import (
+    BENCH,
     CONSOLE,
     CUTS,
     FILES,
@@ -28,15 +30,17 @@ from bench.targets.target import (
     PREPARE,
     RESET,
     VIRTUAL_TIME,
-    Device,
     Setup,
     Target,
+    VirtualClock,
 )
 
 _ROOT = Path(__file__).resolve().parents[3]
 _BLOCK_BYTES, _BLOCKS, _PAGE_BYTES = 4096, 512, 256
 _BANK_BYTES = 32 << 20  # the whole pflash bank of QEMU's `virt`; sparse
-_CAPABILITIES = frozenset({CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS, PREPARE, VIRTUAL_TIME, CUTS})
+_CAPABILITIES = frozenset({CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS, PREPARE, CUTS, BENCH})
+CUT_STATUS = 77
+"""With which QEMU ends when power fails in a flash operation."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,27 @@ class Machine:
     arguments: tuple[str, ...] = ()
     more: frozenset[str] = field(default_factory=frozenset)
 
+    def command(
+        self, firmware: Path, console: str, words: Sequence[str] = (), line: Path | None = None, clock: VirtualClock | None = None
+    ) -> list[str]:
+        """QEMU, started in the folder of `flash.bin`. `console`: QEMU's words for where it prints; `words` go to the interpreter."""
+        told = ",".join(f"arg={word.replace(',', ',,')}" for word in (firmware.name, *self.arguments, *words))
+        command = [
+            self.program,
+            *self.board,
+            *("-display", "none", "-monitor", "none", "-nodefaults"),
+            *("-chardev", f"{console},id=console", "-serial", "chardev:console"),
+            *("-semihosting-config", f"enable=on,target=native,{told}"),
+            *self.flash,
+            *(self.firmware_option, str(firmware)),
+        ]
+        if line is not None:
+            command += ["-chardev", f"serial,id=line,path={os.path.realpath(line)}", *self.line]
+        if clock is not None:
+            sleep = "off" if clock.skips_waits else "on"
+            command += ["-icount", f"shift={clock.shift},sleep={sleep}", "-rtc", f"base={clock.start},clock=vm"]
+        return command
+
 
 RV32 = Machine(
     "qemu-rv32",
@@ -62,9 +87,9 @@ RV32 = Machine(
     ("-machine", "virt"),
     "-bios",  # with a pflash drive QEMU 7.2 does not load -kernel
     ("-device", "pci-serial,chardev=line"),
-    ("-drive", "if=pflash,unit=1,format=raw,file=flash.bin"),
+    ("-drive", "if=pflash,unit=1,format=raw,cache=unsafe,file=flash.bin"),  # unsafe for this machine's power loss, never for a SIGKILL
     _BANK_BYTES,
-    more=frozenset({INSTRUCTION_COUNT}),
+    more=frozenset({VIRTUAL_TIME, INSTRUCTION_COUNT}),
 )
 ARM = Machine(
     "qemu-arm",
@@ -102,15 +127,18 @@ class Qemu(Target):
     def image(self) -> str:
         return f"{self.firmware} sha256 {hashlib.sha256(self.firmware.read_bytes()).hexdigest()[:12]}"
 
-    def device(self, setup: Setup) -> Device:
-        return QemuDevice(self._machine, self.firmware, setup, self.image())
+    def device(self, setup: Setup, words: Sequence[str] = ()) -> "QemuDevice":
+        """`words`: more for the interpreter, as its README lists them."""
+        return QemuDevice(self._machine, self.firmware, setup, self.image(), words)
 
 
-class QemuDevice(Device):
-    """`flash`: the image that outlives power."""
+class QemuDevice(EmulatorDevice):
+    """`flash`: the image that outlives power. With a clock, qemu-arm's ticks run by it, its wall clock stays this machine's."""
 
-    def __init__(self, machine: Machine, firmware: Path, setup: Setup, image: str) -> None:
+    def __init__(self, machine: Machine, firmware: Path, setup: Setup, image: str, words: Sequence[str] = ()) -> None:
         super().__init__(setup, image)
+        self._machine, self._firmware = machine, firmware
+        self._words = list(words)
         self._folder = setup.folder / f"{setup.name}.qemu"
         self._folder.mkdir(parents=True, exist_ok=True)
         self.flash = self._folder / "flash.bin"
@@ -121,74 +149,34 @@ class QemuDevice(Device):
                 machine_files = {source.name: source.read_bytes() for source in Qemu.machine_sources}
             files.update({f"/lib/{name}": content for name, content in machine_files.items()})
             (self._folder / "exchange").symlink_to(setup.exchange)
+            self._words.append("exchange=exchange")
+        if setup.heap_bytes is not None:
+            self._words.append(f"heap={setup.heap_bytes}")
         with self.flash.open("wb") as flash:
             if files:
                 flash.write(file_system(files))
             flash.truncate(machine.flash_bytes)
-        self._log = (setup.folder / f"{setup.name}.emulator.log").open("ab")
-        self._console_end = TerminalPort()
-        self._command = self._make_command(machine, firmware, setup)
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def _make_command(self, machine: Machine, firmware: Path, setup: Setup) -> list[str]:
-        words = [firmware.name, *machine.arguments]
-        if setup.exchange is not None:
-            words.append("exchange=exchange")
-        if setup.heap_bytes is not None:
-            words.append(f"heap={setup.heap_bytes}")
-        command = [
-            machine.program,
-            *machine.board,
-            *("-display", "none", "-monitor", "none", "-nodefaults"),
-            *("-chardev", f"serial,id=console,path={self._console_end.far_path}", "-serial", "chardev:console"),
-            *("-semihosting-config", "enable=on,target=native," + ",".join(f"arg={word}" for word in words)),
-            *machine.flash,
-            *(machine.firmware_option, str(firmware)),
-        ]
-        if setup.line is not None:
-            command += ["-chardev", f"serial,id=line,path={os.path.realpath(setup.line)}", *machine.line]
-        if setup.clock is not None:
-            command += ["-icount", f"shift={setup.clock.shift},sleep=off", "-rtc", f"base={setup.clock.start},clock=vm"]
-        return command
+    def command(self) -> list[str]:
+        console = f"serial,path={self._terminal.far_path}"
+        return self._machine.command(self._firmware, console, self._words, self.setup.line, self.setup.clock)
 
-    def start(self) -> None:
-        assert self._process is None
-        self._console_end.forget()
-        self._process = subprocess.Popen(
-            self._command, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, process_group=0
-        )
-        self.console.attach(self._console_end)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self.console.detach()
-            self._process.kill()
-            self._process.wait(10)
-            self._process = None
-
-    def cut_power(self) -> None:
-        self.stop()
-
-    def cut_after(self, operations: int) -> None:
+    def cut_after(self, operations: int, mode: str = HALF) -> None:
         with self.console.raw_repl(soft_reset=False) as repl:
-            repl.exec(f"import bench\nbench.cut_after({operations})")
+            repl.exec(f"import bench\nbench.cut_after({operations}, bench.{mode.upper()})")
+
+    def ended(self, deadline_s: float) -> bool:
+        return self.status(deadline_s) == CUT_STATUS
+
+    @property
+    def flash_image(self) -> Path:
+        return self.flash
 
     def instructions(self) -> int:
+        if self.setup.clock is None:
+            raise ValueError("instructions are counted only where Setup.clock is given")
         with self.console.raw_repl(soft_reset=False) as repl:
             return int(repl.exec("import bench\nprint(bench.instret())"))
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def process_id(self) -> int | None:
-        return self._process.pid if self._process is not None else None
-
-    def close(self) -> None:
-        super().close()
-        self._console_end.end()
-        self._log.close()
 
 
 def file_system(files: dict[str, bytes]) -> bytes:

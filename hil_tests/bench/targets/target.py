@@ -15,8 +15,9 @@ A `Target` describes one kind of machine and makes `Device`s of it. A device has
 | `prepare`           | `Setup.files`: files that are there before the first start, without a deployment                             |
 | `processes`         | devices are ordinary processes of this machine: dozens at once, and their files are files                    |
 | `virtual_time`      | `Setup.clock`: time runs by instructions, as fast as it can, the same every time                             |
-| `instruction_count` | `device.instructions()`                                                                                      |
-| `cuts`              | `device.cut_after(k)`: power fails in the middle of the k-th flash operation from now                        |
+| `instruction_count` | `device.instructions()`, where `Setup.clock` is given: without it there is nothing that counts               |
+| `cuts`              | `device.cut_after(k, mode)`: power fails in the k-th flash operation from now; `ended`, `flash_image`        |
+| `bench`             | the interpreter's own module `bench`: hil_tests/qemu/README.md lists what is in it                           |
 """
 
 from abc import ABC, abstractmethod
@@ -26,19 +27,26 @@ from pathlib import Path
 
 from bench.console import Console, ConsoleError
 from bench.deadline import DEADLINE_S, Deadline
+from bench.flash_chip import HALF
 
 CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS = "console", "files", "flash", "line", "power", "reset", "models"
 PREPARE, PROCESSES = "prepare", "processes"
-VIRTUAL_TIME, INSTRUCTION_COUNT, CUTS = "virtual_time", "instruction_count", "cuts"
-CAPABILITIES = frozenset({CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS, PREPARE, PROCESSES, VIRTUAL_TIME, INSTRUCTION_COUNT, CUTS})
+VIRTUAL_TIME, INSTRUCTION_COUNT, CUTS, BENCH = "virtual_time", "instruction_count", "cuts", "bench"
+CAPABILITIES = frozenset(
+    {CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS, PREPARE, PROCESSES, VIRTUAL_TIME, INSTRUCTION_COUNT, CUTS, BENCH}
+)
 
 
 @dataclass(frozen=True)
 class VirtualClock:
-    """Time by instructions: 2 ** `shift` ns each, from `start` (ISO 8601, UTC)."""
+    """Time by instructions: 2 ** `shift` ns each, from `start` (ISO 8601, UTC).
+
+    `skips_waits`: a wait takes no time of this machine. A prompt that idles then races through the years: for what runs by itself.
+    """
 
     shift: int = 4
     start: str = "2026-06-01T20:00:00"
+    skips_waits: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,11 +103,29 @@ class Device(ABC):
         raise NotImplementedError
 
     def instructions(self) -> int:
-        """Instructions executed since power came on. Only with `instruction_count`; needs the raw REPL to be free."""
+        """Instructions executed since power came on. Only with `instruction_count`; needs the raw REPL to be free.
+
+        Raises ValueError without `Setup.clock`.
+        """
         raise NotImplementedError
 
-    def cut_after(self, operations: int) -> None:
-        """Let power fail in the middle of the flash operation so many from now, >= 1. Only with `cuts`."""
+    def cut_after(self, operations: int, mode: str = HALF) -> None:
+        """Let power fail in the flash operation so many from now, >= 1. Only with `cuts`; needs the raw REPL to be free.
+
+        `mode`, as in flash_chip.py: nothing of that operation is done, its first half, or the whole.
+        """
+        raise NotImplementedError
+
+    def ended(self, deadline_s: float) -> bool:
+        """Wait until power is gone by itself; whether it was `cut_after` that took it. Only with `cuts`. Raises ConsoleError.
+
+        All that was said until then is then in the console's log.
+        """
+        raise NotImplementedError
+
+    @property
+    def flash_image(self) -> Path:
+        """What is on its flash while it has no power, a file to copy from and to. Only with `cuts`."""
         raise NotImplementedError
 
     def close(self) -> None:
