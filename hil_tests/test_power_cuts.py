@@ -2,14 +2,15 @@
 littlefs, MicroPython's own. What the scripts do is `cuts/node_store.py`, what must hold afterwards `cuts/promises.py`.
 """
 
-import shutil
 from pathlib import Path
 
 import pytest
 from bench.flash_chip import HALF, MODES, NONE
 from bench.peripherals.client import find_micropython
+from cuts.outcome import Outcome, table
 from cuts.promises import VALUE
-from cuts.sweep import REPOSITORY, SCRIPTS, SHORT, Outcome, sweep, table
+from cuts.spoilt import spoilt_firmware
+from cuts.sweep import REPOSITORY, SCRIPTS, SHORT, sweep
 
 
 def _missing() -> str:
@@ -77,14 +78,8 @@ def test_the_scripts_do_what_they_are_there_for() -> None:
 
 
 def test_a_cut_that_costs_something_is_found_and_replayed_by_its_command(tmp_path: Path) -> None:
-    """On a node whose files are renamed before they are closed: the sweep finds neither old nor new, and the one case shows it again."""
-    shutil.copytree(REPOSITORY / "firmware/lamppost_node", tmp_path / "lamppost_node", ignore=shutil.ignore_patterns("__pycache__"))
-    flash = tmp_path / "lamppost_node/flash.py"
-    source = flash.read_text()
-    right = "            file.write(data)\n        os.rename(new, path)\n"
-    assert source.count(right) == 1
-    flash.write_text(source.replace(right, "            file.write(data)\n            os.rename(new, path)\n"))
-    roots = [tmp_path, REPOSITORY / "protocol"]
+    """On a node that removes the old file before it renames the new one over it: found, and the one case shows it again."""
+    roots = [spoilt_firmware(tmp_path), REPOSITORY / "protocol"]
     outcome = sweep("clock", [HALF], roots=roots)
     assert outcome.faults[VALUE] > 0
     failure = next(found for found in outcome.failures if found["first"])

@@ -298,7 +298,7 @@ def test_host_ticks_are_never_called_instructions(board: QemuDevice) -> None:
         board.instructions()
 
 
-@pytest.mark.parametrize("mode", ["HALF", "WHOLE"])
+@pytest.mark.parametrize("mode", ["NONE", "HALF", "WHOLE"])
 def test_power_cut_in_each_flash_operation_leaves_old_or_new(board: QemuDevice, mode: str) -> None:
     """A record rewritten through a temporary file and rename is the old or the new one, wherever power fails in between."""
     old, new = "a" * 900, "b" * 1100
@@ -322,9 +322,9 @@ def test_power_cut_in_each_flash_operation_leaves_old_or_new(board: QemuDevice, 
     assert seen[0] == old
 
 
-@pytest.mark.parametrize(("mode", "programmed", "erased"), [("HALF", 128, 2048), ("WHOLE", 256, 4096)])
+@pytest.mark.parametrize(("mode", "programmed", "erased"), [("NONE", 0, 0), ("HALF", 128, 2048), ("WHOLE", 256, 4096)])
 def test_cut_operation_is_on_the_flash_as_far_as_it_says(board: QemuDevice, mode: str, programmed: int, erased: int) -> None:
-    """Half a page or a whole one, half a block's erase or a whole one, is what the host finds in the flash after the cut; no more."""
+    """Nothing, half or all of a page, or of a block's erase, is what the host finds in the flash after the cut."""
     block = 100
     prepare = (
         "import bench, vfs\n"

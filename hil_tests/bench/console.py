@@ -143,7 +143,8 @@ class Console:
         Leaving gives the console back; what runs then is up to the device (a friendly REPL, or what `Repl.run` started).
         """
         with self.lent() as path:
-            transport = SerialTransport(path, timeout=_QUIET_S)
+            # Not exclusive: that lock would outlive its owner in whatever another thread is just starting, until it has started.
+            transport = SerialTransport(path, exclusive=False, timeout=_QUIET_S)
             try:
                 try:
                     transport.enter_raw_repl(soft_reset=soft_reset, timeout_overall=deadline_s)

@@ -13,7 +13,7 @@ from bench.console import ConsoleError
 from bench.pseudo_terminal import TerminalPort
 from bench.targets.target import Device, Setup
 
-_POWER_GONE = "-- no power --"
+_POWER_GONE = "-- no power --\r\n"
 
 
 class EmulatorDevice(Device):
@@ -57,7 +57,7 @@ class EmulatorDevice(Device):
         except subprocess.TimeoutExpired:
             raise ConsoleError(self.console.report(f"the end of the emulator within {deadline_s:.0f} s")) from None
         mark = self.console.mark()
-        self._terminal.write_far(f"\r\n{_POWER_GONE}\r\n".encode())  # behind everything the emulator wrote
+        self._terminal.write_far(_POWER_GONE.encode())  # behind everything the emulator wrote
         self.console.expect(_POWER_GONE, mark)
         self.stop()
         return status

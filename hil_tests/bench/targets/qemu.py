@@ -165,6 +165,10 @@ class QemuDevice(EmulatorDevice):
         with self.console.raw_repl(soft_reset=False) as repl:
             repl.exec(f"import bench\nbench.cut_after({operations}, bench.{mode.upper()})")
 
+    def flash_operations(self) -> int:
+        with self.console.raw_repl(soft_reset=False) as repl:
+            return int(repl.exec("import bench\nprint(bench.ops())"))
+
     def ended(self, deadline_s: float) -> bool:
         return self.status(deadline_s) == CUT_STATUS
 

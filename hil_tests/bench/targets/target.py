@@ -16,7 +16,7 @@ A `Target` describes one kind of machine and makes `Device`s of it. A device has
 | `processes`         | devices are ordinary processes of this machine: dozens at once, and their files are files                    |
 | `virtual_time`      | `Setup.clock`: time runs by instructions, as fast as it can, the same every time                             |
 | `instruction_count` | `device.instructions()`, where `Setup.clock` is given: without it there is nothing that counts               |
-| `cuts`              | `device.cut_after(k, mode)`: power fails in the k-th flash operation from now; `ended`, `flash_image`        |
+| `cuts`              | `device.cut_after(k, mode)`: power fails in the k-th flash operation from now; what follows it there   |
 | `bench`             | the interpreter's own module `bench`: hil_tests/qemu/README.md lists what is in it                           |
 """
 
@@ -114,6 +114,10 @@ class Device(ABC):
 
         `mode`, as in flash_chip.py: nothing of that operation is done, its first half, or the whole.
         """
+        raise NotImplementedError
+
+    def flash_operations(self) -> int:
+        """Flash operations since it came up. Only with `cuts`; needs the raw REPL to be free."""
         raise NotImplementedError
 
     def ended(self, deadline_s: float) -> bool:

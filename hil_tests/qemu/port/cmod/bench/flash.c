@@ -6,7 +6,8 @@
 //
 // An operation is what a NOR chip does in one go: program one page of 256 octets, which can only clear bits, or erase one block to ones.
 // The power cut (`bench.cut_after`) ends QEMU in one of them. HALF: its first half is done, the rest is as before. WHOLE: it is done, the
-// next is not. Known gaps: no wear, no bit rot, no cells that read differently each time after a cut erase.
+// next is not. NONE: it is not done, all before it is.
+// Known gaps: no wear, no bit rot, no cells that read differently each time after a cut erase.
 //
 // Ref: CFI, Intel "Common Flash Memory Interface" (JEDEC JESD68.01), table 1; commands, Intel StrataFlash P30 data sheet 320003, table 22;
 // QEMU, hw/block/pflash_cfi01.c and hw/riscv/virt.c: two 16-bit chips side by side, 256 KiB sectors.
@@ -126,7 +127,10 @@ static int operate(const flash_t *self, uint32_t offset, const uint8_t *buffer, 
     if (is_cut && cut_mode == FLASH_CUT_HALF) {
         size = size / 2 & ~3u;
     }
-    int error = raw_write(self, offset, buffer, size);
+    int error = 0;
+    if (!is_cut || cut_mode != FLASH_CUT_NONE) {
+        error = raw_write(self, offset, buffer, size);
+    }
     if (is_cut) {
         board_exit(cut_code);
     }

@@ -6,7 +6,7 @@
 
 #include "py/obj.h"
 
-enum { FLASH_CUT_HALF = 0, FLASH_CUT_WHOLE = 1 };
+enum { FLASH_CUT_HALF = 0, FLASH_CUT_WHOLE = 1, FLASH_CUT_NONE = 2 };
 
 extern const mp_obj_type_t bench_flash_type;
 uint32_t flash_ops(void); // programs and erases since power-up or guest reset, over all devices

@@ -36,7 +36,7 @@ static mp_obj_t bench_cut_after(size_t n_args, const mp_obj_t *args) {
     mp_int_t count = mp_obj_get_int(args[0]);
     mp_int_t mode = n_args > 1 ? mp_obj_get_int(args[1]) : FLASH_CUT_HALF;
     mp_int_t code = n_args > 2 ? mp_obj_get_int(args[2]) : CUT_EXIT_CODE;
-    if (count < 0 || mode < FLASH_CUT_HALF || mode > FLASH_CUT_WHOLE || code < 0 || code > 255) {
+    if (count < 0 || mode < FLASH_CUT_HALF || mode > FLASH_CUT_NONE || code < 0 || code > 255) {
         mp_raise_ValueError(NULL);
     }
     flash_cut_after(count, mode, code);
@@ -101,6 +101,7 @@ static const mp_rom_map_elem_t bench_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR_bench) },
     { MP_ROM_QSTR(MP_QSTR_Flash), MP_ROM_PTR(&bench_flash_type) },
     { MP_ROM_QSTR(MP_QSTR_HALF), MP_ROM_INT(FLASH_CUT_HALF) },
+    { MP_ROM_QSTR(MP_QSTR_NONE), MP_ROM_INT(FLASH_CUT_NONE) },
     { MP_ROM_QSTR(MP_QSTR_WHOLE), MP_ROM_INT(FLASH_CUT_WHOLE) },
     { MP_ROM_QSTR(MP_QSTR_args), MP_ROM_PTR(&bench_args_obj) },
     { MP_ROM_QSTR(MP_QSTR_ask), MP_ROM_PTR(&bench_ask_obj) },

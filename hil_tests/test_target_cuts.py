@@ -1,0 +1,83 @@
+"""The node's store on a target whose power really goes, in the middle of flash operations (R03, R04): no record lost, no number twice.
+
+The scripts and what must hold are those of test_power_cuts.py, which tries every operation on littlefs alone; here they run where the
+firmware does: the target's own driver, start and mount. The whole sweep is the soak's: `python hil_tests/cuts/sweep.py --target NAME`.
+"""
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bench.flash_chip import HALF, MODES, NONE, WHOLE
+from bench.targets.target import CUTS, Target
+from cuts.outcome import Cut, Outcome, table
+from cuts.promises import VALUE
+from cuts.spoilt import spoilt_firmware
+from cuts.sweep import SCRIPTS, SHORT, every
+from cuts.target_sweep import TargetSweep
+from street.node_device import LIBRARY, Image, compile_for_device
+
+from conftest import demand
+
+pytestmark = pytest.mark.needs("console", "prepare", "power", "cuts")
+
+SAMPLED_OF_LONG = 24
+SAMPLED_BESIDE_HALF = 6
+"""Of a short script, not done and wholly done: the states around each half, of which the soak tries all."""
+
+
+@pytest.fixture(scope="module")
+def cuts(target: Target, target_image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Outcome]]:
+    """Runs a script's cuts and keeps the figures, which are printed together at the end."""
+    demand(target, CUTS)
+    outcomes: list[Outcome] = []
+    with TargetSweep(target, target_image, tmp_path_factory.mktemp("cuts")) as sweep:
+
+        def run(script: str, choose: Callable[[int], list[Cut]]) -> Outcome:
+            outcomes.append(sweep.sweep(script, choose))
+            assert outcomes[-1].is_kept(), outcomes[-1].report(None)
+            return outcomes[-1]
+
+        yield run
+    print(f"\n{target.name}\n{table(outcomes)}")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_cut_in_the_middle_of_flash_operations(cuts: Callable[..., Outcome], seed: int, script: str) -> None:
+    """Half done at every operation of a short script, and a few not done or wholly done; a sample of all of these of a long one."""
+    source = random.Random(seed)
+
+    def choose(operations: int) -> list[Cut]:
+        if script not in SHORT:
+            return source.sample(every(operations, MODES), SAMPLED_OF_LONG)
+        return every(operations, [HALF]) + source.sample(every(operations, [NONE, WHOLE]), SAMPLED_BESIDE_HALF)
+
+    outcome = cuts(script, choose)
+    assert outcome.operations > 15
+    assert outcome.cuts == (outcome.operations + SAMPLED_BESIDE_HALF if script in SHORT else SAMPLED_OF_LONG)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_operation_not_done_half_done_and_done(cuts: Callable[..., Outcome], script: str) -> None:
+    """Three modes at every operation."""
+    outcome = cuts(script, lambda operations: every(operations, MODES))
+    assert outcome.cuts == 3 * outcome.operations
+
+
+def test_a_node_that_removes_before_it_renames_is_found(target: Target, target_image: Image, tmp_path: Path) -> None:
+    """Neither the old value nor the new one after some cut, and the report has the command that shows that case again."""
+    spoilt = spoilt_firmware(tmp_path) / "lamppost_node/flash.py"
+    bytecode = compile_for_device(tmp_path / "bytecode", [spoilt])["flash.mpy"]
+    files = {**target_image.files, f"{LIBRARY}/lamppost_node/flash.mpy": bytecode}
+    with TargetSweep(target, dataclasses.replace(target_image, files=files), tmp_path) as sweep:
+        outcome = sweep.sweep("clock", lambda operations: every(operations, [HALF]))
+        assert outcome.faults[VALUE] > 0
+        failure = next(found for found in outcome.failures if found["first"])
+        operation, mode = failure["first"]
+        assert f"--target {target.name} --script clock --cut {operation} --mode {mode}" in outcome.report(None)
+        again = sweep.one("clock", (operation, mode))
+        assert failure["words"] in [found["words"] for found in again.failures]
