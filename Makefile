@@ -52,6 +52,7 @@ bench: setup ## ratios beside their limit scripts, in one run
 
 soak: setup oracles ## the long proofs
 	$(BIN)/python -m pytest -m soak --timeout 7200 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest hil_tests/test_target_cuts.py --target qemu-rv32 -m soak -s $(PYTEST_ARGS)
 
 deps: ## Debian packages for the lanes that need them (root)
 	apt-get update -q

@@ -59,11 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Target:
     """The chosen target. It starts once here: when it does not, every test fails at once with that cause."""
     chosen = request.config.stash[_CHOSEN]
-    missing = chosen.missing()
-    if missing and not request.config.getoption("--target"):
-        pytest.skip(missing)
-    if missing:
-        raise BenchBrokenError(f"{chosen.name} cannot run here: {missing}")
+    require(request.config, chosen.missing())
     print(f"{chosen.name}: {chosen.prove(tmp_path_factory.mktemp('prove'))}; {chosen.image()}")
     return chosen
 
@@ -75,6 +71,14 @@ def _needs(request: pytest.FixtureRequest) -> None:
         demand(request.config.stash[_CHOSEN], *marker.args)
 
 
+def require(config: pytest.Config, missing: str | None) -> None:
+    """Without what is missing: skip, or fail where the target was named, for who names it wants to know."""
+    if missing and not config.getoption("--target"):
+        pytest.skip(missing)
+    if missing:
+        raise BenchBrokenError(f"{config.stash[_CHOSEN].name} cannot run here: {missing}")
+
+
 def demand(chosen: Target, *capabilities: str) -> None:
     """Skip unless the target has all of them, naming what it lacks."""
     lacking = sorted(set(capabilities) - chosen.capabilities)
@@ -82,28 +86,31 @@ def demand(chosen: Target, *capabilities: str) -> None:
         pytest.skip(f"{chosen.name} has no {', '.join(lacking)}")
 
 
+def missing_for_bytecode() -> str | None:
+    """What is missing to compile the firmware, and what to do about that, or None."""
+    missing = missing_programs()
+    return f"{missing}: pip install 'lamppost[demo]', or set MICROPYTHON and MPY_CROSS" if missing else None
+
+
 @pytest.fixture(scope="session")
-def image(target: Target) -> Path:
+def image(request: pytest.FixtureRequest, target: Target) -> Path:
     """The firmware of this tree as bytecode, beside the other build products, for nodes that are processes of this machine."""
     demand(target, PROCESSES)
-    missing = missing_programs()
-    if missing:
-        pytest.skip(f"{missing}: pip install 'lamppost[demo]', or set MICROPYTHON and MPY_CROSS")
+    require(request.config, missing_for_bytecode())
     return build_image(Path(__file__).resolve().parents[1] / "build/test-image")
 
 
 @pytest.fixture(scope="session")
-def target_image(target: Target) -> Image:
+def target_image(request: pytest.FixtureRequest, target: Target) -> Image:
     """The firmware of this tree as bytecode, for devices of the target, beside the other build products."""
+    require(request.config, missing_for_bytecode())
     return build_target_image(HERE.parent / "build" / "target-image", target)
 
 
 @pytest.fixture(scope="session")
-def lock_step_image() -> dict[str, bytes]:
+def lock_step_image(request: pytest.FixtureRequest) -> dict[str, bytes]:
     """The firmware of this tree as bytecode with the lock-step `machine`, by path on the device, for nodes in virtual time."""
-    missing = missing_programs()
-    if missing:
-        pytest.skip(f"{missing}: make setup")
+    require(request.config, missing_for_bytecode())
     return image_files(HERE.parent / "build" / "lock-step")
 
 

@@ -2,14 +2,16 @@
 
     python hil_tests/matrix.py [TARGET ..] [-- PYTEST ARGUMENTS]
 
-Without targets: all there are; one that cannot run is left out, with the reason. A target named here that cannot run is a failure, and
-so is one that runs no test. BENCH_SERIAL and BENCH_ESP_QEMU give the arguments of the targets `serial` and `esp-qemu`.
+Without targets: all there are; one that cannot run is left out, with the reason. A target named here that cannot run is a failure, so is
+one on which no test passes, and so is a test skipped on it for anything else than a capability that it lacks. BENCH_SERIAL and
+BENCH_ESP_QEMU give the arguments of the targets `serial` and `esp-qemu`.
 Ends with status 1 when anything failed. Reports are kept as build/hil/<target>.xml.
 """
 
 import os
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -21,9 +23,13 @@ from bench.targets import TARGETS, find_target  # noqa: E402 - found through the
 #: What a user gives once, in the environment, for targets that need to be told where they are.
 ARGUMENTS = {"serial": "BENCH_SERIAL", "esp-qemu": "BENCH_ESP_QEMU"}
 PASSED, SKIPPED, FAILED = "passed", "skipped", "FAILED"
+#: Most of the tests' time is waiting for devices, so more of them than cores run at a time.
+SIDE_BY_SIDE = ("-n", "3", "--dist", "worksteal")
+
+Report = dict[str, tuple[str, str, float]]
 
 
-def read_report(path: Path) -> dict[str, tuple[str, str, float]]:
+def read_report(path: Path) -> Report:
     """A JUnit report as test -> (result, first line of the reason, seconds). Raises OSError, ElementTree.ParseError."""
     found = {}
     for case in ElementTree.parse(path).iter("testcase"):
@@ -37,7 +43,7 @@ def read_report(path: Path) -> dict[str, tuple[str, str, float]]:
     return found
 
 
-def run(target: str, arguments: list[str]) -> tuple[int, dict[str, tuple[str, str, float]]]:
+def run(target: str, arguments: list[str]) -> tuple[int, Report]:
     """pytest's status and report for one target."""
     report = ROOT / "build/hil" / f"{target.partition(':')[0]}.xml"
     report.parent.mkdir(parents=True, exist_ok=True)
@@ -54,12 +60,29 @@ def run(target: str, arguments: list[str]) -> tuple[int, dict[str, tuple[str, st
         "-q",
         "--junitxml",
         str(report),
+        *(() if find_target(target).is_single else SIDE_BY_SIDE),
     ]
     status = subprocess.run([*command, *arguments], cwd=ROOT, check=False).returncode
     return status, read_report(report) if report.exists() else {}
 
 
-def table(results: dict[str, dict[str, tuple[str, str, float]]]) -> str:
+def judge(target: str, report: Report) -> Report:
+    """The report of a target that was named: what was skipped because something is missing here has failed."""
+    may_skip = f"{target.partition(':')[0]} has no "
+    judged = {}
+    for test, (result, reason, seconds) in report.items():
+        is_lacking = result == SKIPPED and not reason.startswith(may_skip)
+        judged[test] = (FAILED, f"not run: {reason}", seconds) if is_lacking else (result, reason, seconds)
+    return judged
+
+
+def is_green(status: int, report: Report) -> bool:
+    """Whether something passed and nothing failed."""
+    results = {result for result, _, _ in report.values()}
+    return status == 0 and PASSED in results and FAILED not in results
+
+
+def table(results: dict[str, Report]) -> str:
     """One line a test, one column a target; below it why each was skipped or failed."""
     tests = sorted({name for report in results.values() for name in report})
     width = max(map(len, tests), default=4)
@@ -80,15 +103,23 @@ def main(words: list[str]) -> int:
     cut = words.index("--") if "--" in words else len(words)
     named, arguments = words[:cut], words[cut + 1 :]
     wanted = named or [f"{name}:{os.environ.get(ARGUMENTS[name], '')}" if name in ARGUMENTS else name for name in TARGETS]
-    results, is_bad = {}, False
+    results: dict[str, Report] = {}
+    took_s: dict[str, float] = {}
+    is_bad = False
     for text in wanted:
         missing = find_target(text).missing()
         if missing:
             is_bad = is_bad or bool(named)
             continue
-        status, results[text] = run(text, arguments)
-        is_bad = is_bad or status != 0 or not results[text]
+        begin_s = time.monotonic()
+        status, report = run(text, arguments)
+        took_s[text] = time.monotonic() - begin_s
+        results[text] = judge(text, report) if named else report
+        is_bad = is_bad or not is_green(status, results[text])
     print(table(results))
+    for text, report in results.items():
+        counts = [sum(result == each for result, _, _ in report.values()) for each in (PASSED, SKIPPED, FAILED)]
+        print("{}: {} passed, {} skipped, {} failed in {:.0f} s".format(text, *counts, took_s[text]))
     for text in wanted:
         if text not in results:
             print(f"{'cannot run' if named else 'left out'}: {text}: {find_target(text).missing()}")

