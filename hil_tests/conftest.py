@@ -29,16 +29,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    named = config.getoption("--target")
     try:
-        config.stash[_CHOSEN] = find_target(config.getoption("--target") or DEFAULT)
+        chosen = config.stash[_CHOSEN] = find_target(named or DEFAULT)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
+    if named and (missing := chosen.missing()):
+        raise pytest.UsageError(f"{named} cannot run here: {missing}")
     # Ended from outside it must end its devices too: one left behind opens whatever terminal gets its line's number next.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With a target given, only what is about targets; everything in the target's own time."""
+    """With a target given, only what is about targets, hours and days of it only by `-m`; everything in the target's own time."""
     chosen = config.stash[_CHOSEN]
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     for item in ours:
@@ -50,9 +53,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             own = item.get_closest_marker("timeout")
             item.add_marker(pytest.mark.timeout((own.args[0] if own else TEST_S) * chosen.slowness), append=False)
     if config.getoption("--target"):
-        others = [item for item in ours if "target" not in getattr(item, "fixturenames", ()) and not item.get_closest_marker("needs")]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in set(others)]
+        unasked = () if config.getoption("markexpr") else ("soak", "days")
+        others = {
+            item
+            for item in ours
+            if ("target" not in getattr(item, "fixturenames", ()) and not item.get_closest_marker("needs"))
+            or any(item.get_closest_marker(name) for name in unasked)
+        }
+        config.hook.pytest_deselected(items=list(others))
+        items[:] = [item for item in items if item not in others]
 
 
 @pytest.fixture(scope="session")

@@ -54,12 +54,18 @@ def test_every_capability_has_a_test_of_its_own() -> None:
 
 
 def test_a_target_that_cannot_run_fails_loudly(tmp_path: Path) -> None:
-    """Named explicitly and not there: every test is an error that says why, and none is skipped or passed."""
-    done = pytest_on("serial:/dev/no-such-port", tmp_path)
-    assert done.returncode == 1
-    assert "no access to /dev/no-such-port" in done.stdout
-    assert "passed" not in done.stdout.splitlines()[-1]
-    assert pytest_on("toaster", tmp_path).returncode == 4
+    """Named explicitly and not there: one line says why, and no test runs, is skipped or passes."""
+    for target, why, environment in (
+        ("serial:/dev/no-such-port", "no access to /dev/no-such-port", {}),
+        ("serial", "no port: give it as serial:/dev/ttyUSB0", {}),
+        ("qemu-rv32", "cannot run here: no ", {"BENCH_QEMU_IMAGES": str(tmp_path)}),
+        ("esp-qemu:no-such-program,flash.bin", "no program no-such-program", {}),
+        ("toaster", "no target 'toaster'; there are unix, qemu-rv32", {}),
+    ):
+        done = pytest_on(target, tmp_path, **environment)
+        assert done.returncode == 4, done.stdout
+        assert why in done.stderr
+        assert not done.stdout
 
 
 def test_a_broken_bench_fails_once_and_fast(tmp_path: Path) -> None:
