@@ -13,11 +13,11 @@ import pytest
 from bench.flash_chip import HALF, MODES, NONE, WHOLE
 from bench.targets.target import CUTS, Target
 from cuts.outcome import Cut, Outcome, table
-from cuts.promises import VALUE
+from cuts.promises import MOUNT, VALUE
 from cuts.spoilt import spoilt_firmware
 from cuts.sweep import SCRIPTS, SHORT, every
 from cuts.target_sweep import TargetSweep
-from street.node_device import LIBRARY, Image, compile_for_device
+from street.node_device import Image, compile_for_device
 
 from conftest import demand
 
@@ -68,11 +68,18 @@ def test_every_operation_not_done_half_done_and_done(cuts: Callable[..., Outcome
     assert outcome.cuts == 3 * outcome.operations
 
 
+def test_a_flash_that_does_not_mount_is_found(target: Target, target_image: Image, tmp_path: Path) -> None:
+    """It would be counted, not taken for a blank one."""
+    with TargetSweep(target, target_image, tmp_path) as sweep:
+        assert MOUNT in [kind for kind, _ in sweep.look(b"damage" * 1500).faults]
+
+
 def test_a_node_that_removes_before_it_renames_is_found(target: Target, target_image: Image, tmp_path: Path) -> None:
     """Neither the old value nor the new one after some cut, and the report has the command that shows that case again."""
     spoilt = spoilt_firmware(tmp_path) / "lamppost_node/flash.py"
     bytecode = compile_for_device(tmp_path / "bytecode", [spoilt])["flash.mpy"]
-    files = {**target_image.files, f"{LIBRARY}/lamppost_node/flash.mpy": bytecode}
+    place = next(path for path in target_image.files if path.endswith("/lamppost_node/flash.mpy"))
+    files = {**target_image.files, place: bytecode}
     with TargetSweep(target, dataclasses.replace(target_image, files=files), tmp_path) as sweep:
         outcome = sweep.sweep("clock", lambda operations: every(operations, [HALF]))
         assert outcome.faults[VALUE] > 0

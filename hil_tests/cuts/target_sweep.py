@@ -25,7 +25,7 @@ from cuts.promises import MOUNT, VALUE, Promises
 _SAID = re.compile(r"promise (\[[^\r\n]*\])\r\n")
 _IMPORTS = f"from lamppost_node.flash import Flash\nfrom cuts import node_store\nflash = Flash({STATE!r})\n"
 _NOT_MOUNTED = "flash not mounted"  # the target's start-up code says it
-_AT_ONCE = os.cpu_count() or 1
+_AT_ONCE = min(4, os.cpu_count() or 1)
 
 
 class TargetSweep:
@@ -34,7 +34,7 @@ class TargetSweep:
     def __init__(self, target: Target, image: Image, folder: Path) -> None:
         self._target, self._folder = target, folder
         scripts = compile_for_device(folder / "scripts", [Path(__file__).with_name("node_store.py")])
-        library = {path: content for path, content in image.files.items() if path.startswith(f"{LIBRARY}/")}
+        library = {path: content for path, content in image.files.items() if path != "/main.py"}
         self._files: Mapping[str, bytes] = library | {f"{LIBRARY}/cuts/{name}": content for name, content in scripts.items()}
         self._devices: list[Device] = []
 
@@ -84,6 +84,13 @@ class TargetSweep:
         outcome.add(self._case(self._devices[0], script, start, image, cut).faults, cut)
         outcome.told = [line for line in self._devices[0].console.said(mark).splitlines() if line.startswith(("promise", "--"))]
         return outcome
+
+    def look(self, content: bytes) -> Promises:
+        """What a power-up on a flash with this content finds, with nothing promised before."""
+        promises = Promises()
+        _fill(self._devices[0], content)
+        self._look(self._devices[0], promises)
+        return promises
 
     def _prepare(self, script: str) -> tuple[Promises, bytes]:
         device, promises = self._devices[0], Promises()
