@@ -13,15 +13,12 @@ from typing import Any
 
 import pytest
 from bench.console import DeviceError, Repl
-from bench.deadline import Deadline
+from bench.deadline import DEADLINE_S, Deadline
 from bench.pseudo_terminal import TerminalPort
 from bench.targets.qemu import CUT_STATUS, Qemu, QemuDevice
 from bench.targets.target import Setup, Target, VirtualClock
 
 pytestmark = pytest.mark.needs("bench")
-
-COUNTED = VirtualClock(skips_waits=False)
-"""Time by instructions, so that load does not matter; waits are not skipped, for the prompt is one."""
 
 
 @pytest.fixture
@@ -61,6 +58,14 @@ def ask(board: QemuDevice, expression: str, before: str = "pass") -> Any:
     with board.console.raw_repl() as repl:
         repl.exec(before)
         return evaluate(repl, expression)
+
+
+def run_counted(make_board: Callable[..., QemuDevice], code: str, expression: str) -> Any:
+    """The value of `expression` after `code`, as main.py in time by instructions: how busy this machine is does not matter."""
+    ending = f"import bench\nprint('value', repr(({expression})))\nbench.exit(0)\n"
+    board = make_board(clock=VirtualClock(), files={"/main.py": (code + ending).encode()})
+    assert board.status(DEADLINE_S) == 0
+    return ast.literal_eval(board.console.said().partition("value ")[2].splitlines()[0])
 
 
 def reset_by(board: QemuDevice, code: str) -> None:
@@ -140,21 +145,21 @@ def test_wall_clock_is_the_hosts_since_2000(board: QemuDevice) -> None:
 
 def test_two_asyncio_tasks_sleep_side_by_side(make_board: Callable[..., QemuDevice]) -> None:
     """Sleeps of 100 and 150 ms together take 150 ms of the board's own time."""
-    with make_board(clock=COUNTED).console.raw_repl() as repl:
-        repl.exec(
-            "import asyncio, time\n"
-            "done = []\n"
-            "async def task(ms):\n"
-            "    await asyncio.sleep_ms(ms)\n"
-            "    done.append(ms)\n"
-            "async def main():\n"
-            "    await asyncio.gather(task(150), task(100))\n"
-            "start = time.ticks_ms()\n"
-            "asyncio.run(main())\n"
-            "passed = time.ticks_diff(time.ticks_ms(), start)\n"
-        )
-        assert evaluate(repl, "done") == [100, 150]
-        assert 150 <= evaluate(repl, "passed") < 170
+    done, passed_ms = run_counted(
+        make_board,
+        "import asyncio, time\n"
+        "done = []\n"
+        "async def task(ms):\n"
+        "    await asyncio.sleep_ms(ms)\n"
+        "    done.append(ms)\n"
+        "async def main():\n"
+        "    await asyncio.gather(task(150), task(100))\n"
+        "start = time.ticks_ms()\n"
+        "asyncio.run(main())\n",
+        "done, time.ticks_diff(time.ticks_ms(), start)",
+    )
+    assert done == [100, 150]
+    assert 150 <= passed_ms < 170
 
 
 def test_ctrl_c_ends_a_busy_loop(board: QemuDevice) -> None:
@@ -197,16 +202,8 @@ def test_watchdog_bites_whatever_hangs(board: QemuDevice, loop: str) -> None:
 
 def test_fed_watchdog_does_not_bite(make_board: Callable[..., QemuDevice]) -> None:
     """Fed every 50 ms of the board's own time, a watchdog of 200 ms stays quiet for a second."""
-    with make_board(clock=COUNTED).console.raw_repl() as repl:
-        repl.exec(
-            "import bench, machine, time\n"
-            "watchdog = machine.WDT(timeout=200)\n"
-            "for _ in range(20):\n"
-            "    time.sleep_ms(50)\n"
-            "    watchdog.feed()\n"
-            "machine.WDT(timeout=600000)\n"
-        )
-        assert evaluate(repl, "bench.boots()") == 1
+    feeding = "import machine, time\nwatchdog = machine.WDT(timeout=200)\nfor _ in range(20):\n    time.sleep_ms(50)\n    watchdog.feed()\n"
+    assert run_counted(make_board, feeding, "bench.boots()") == 1
 
 
 def test_rtc_memory_survives_reset_and_not_power(board: QemuDevice) -> None:
@@ -274,7 +271,7 @@ def test_ask_waits_for_the_hosts_answer(make_board: Callable[..., QemuDevice], t
 @pytest.mark.needs("bench", "instruction_count")
 def test_instructions_are_counted_the_same_each_time(make_board: Callable[..., QemuDevice]) -> None:
     """bench.instret() counts what code costs: the same twice, and twice as much for twice the work."""
-    with make_board(clock=COUNTED).console.raw_repl() as repl:
+    with make_board(clock=VirtualClock(skips_waits=False)).console.raw_repl() as repl:
         repl.exec(
             "import bench, gc\n"
             "def cost(n):\n"
@@ -308,7 +305,7 @@ def test_power_cut_in_each_flash_operation_leaves_old_or_new(board: QemuDevice, 
         with board.console.raw_repl() as repl:
             repl.exec(f"import bench, os\nwith open('r', 'w') as f: f.write({old!r})\nbench.cut_after({k}, bench.{mode})")
             repl.run(rewrite)
-        status = board.status(30)
+        status = board.status(DEADLINE_S)
         board.start()
         found = ask(board, "open('r').read()")
         assert found in (old, new), f"cut {mode} in operation {k}: {found[:40]!r}..."
@@ -337,7 +334,7 @@ def test_cut_operation_is_on_the_flash_as_far_as_it_says(board: QemuDevice, mode
         with board.console.raw_repl() as repl:
             repl.exec(prepare)
             repl.run(last)
-        assert board.status(30) == CUT_STATUS
+        assert board.status(DEADLINE_S) == CUT_STATUS
         with board.flash.open("rb") as flash:
             flash.seek(block * 4096)
             return flash.read(4096)

@@ -177,7 +177,7 @@ def test_virtual_time(target: Target, make: Callable[..., Device]) -> None:
     seen = []
     for name in ("first", "second"):
         device = make(name, exchange=None, clock=clock, files={"/main.py": AN_HOUR})
-        device.console.expect("an hour", deadline_s=60)
+        device.console.expect("an hour", deadline_s=target.deadline_s())
         device.console.expect("\n", device.console.said().index("an hour"), target.deadline_s())
         seen.append(device.console.said().partition("an hour ")[2].splitlines()[0].split())
         device.stop()
