@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With a target given, only what is about targets, hours and days of it only by `-m`; everything in the target's own time."""
+    """With a target given, only what is about targets, the soak of it only by `-m`; everything in the target's own time."""
     chosen = config.stash[_CHOSEN]
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     for item in ours:
@@ -53,12 +53,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             own = item.get_closest_marker("timeout")
             item.add_marker(pytest.mark.timeout((own.args[0] if own else TEST_S) * chosen.slowness), append=False)
     if config.getoption("--target"):
-        unasked = () if config.getoption("markexpr") else ("soak", "days")
+        is_soak_asked = bool(config.getoption("markexpr"))
         others = {
             item
             for item in ours
             if ("target" not in getattr(item, "fixturenames", ()) and not item.get_closest_marker("needs"))
-            or any(item.get_closest_marker(name) for name in unasked)
+            or (item.get_closest_marker("soak") and not is_soak_asked)
         }
         config.hook.pytest_deselected(items=list(others))
         items[:] = [item for item in items if item not in others]
