@@ -1,5 +1,8 @@
 """Compiles a node's image to bytecode: `python firmware/make_image.py --out DIR`, with `--bench` the unix port's `machine` too.
 
+With `--romfs FILE` the packages also become one image for a board's ROMFS partition (MicroPython 1.25 or newer), where bytecode runs
+in place instead of filling half the heap: `mpremote romfs deploy FILE`, then `mpremote cp DIR/main.py :`.
+
 Every name a program mentions stays in the chip's heap or flash for ever. So before `mpy-cross`, private constants are put in place
 of their names, and private names (one leading underscore) become short ones that all modules share: about a sixth of the heap.
 Public names, arguments and messages stay as they are; the source is what people read and what host tests run.
@@ -13,7 +16,10 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (ROOT / "protocol/lamppost_protocol", ROOT / "firmware/lamppost_node")
@@ -164,6 +170,29 @@ def make_image(out: Path, with_bench_machine: bool = False) -> None:
         half.replace(out / "main.py")
 
 
+def library_files(out: Path) -> dict[str, bytes]:
+    """What `make_image` wrote for the module path, by name below it."""
+    names = [path.relative_to(out) for package in PACKAGES for path in sorted((out / package.name).rglob("*.mpy"))]
+    return {name.as_posix(): (out / name).read_bytes() for name in names}
+
+
+def rom_files(out: Path) -> dict[str, bytes]:
+    """What belongs into the ROMFS partition, by name below /rom."""
+    return library_files(out)
+
+
+def make_romfs_image(out: Path, target: Path) -> None:
+    """Write the ROMFS image of what `make_image` wrote to `out`; the same sources give the same octets."""
+    from mpremote.romfs import make_romfs
+
+    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        for name, content in rom_files(out).items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        target.write_bytes(make_romfs(folder, mpy_cross=False))
+
+
 def make_bytecode(jobs: list[tuple[Path, Path]], folder: Path) -> None:
     """Compile each source to its target as the image's modules are; newer targets are kept. Raises CalledProcessError.
 
@@ -196,8 +225,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into, made if absent")
     parser.add_argument("--bench", action="store_true", help="add the unix port's stand-in for `machine`")
+    parser.add_argument("--romfs", type=Path, metavar="FILE", help="make an image for the board's ROMFS partition too")
     options = parser.parse_args(arguments)
     make_image(options.out, options.bench)
+    if options.romfs:
+        make_romfs_image(options.out, options.romfs)
     print(f"{options.out} {sum(path.stat().st_size for path in options.out.rglob('*.mpy'))} bytes")
     return 0
 

@@ -1,6 +1,7 @@
 """What a bench image must do before anything is tested on it, on each emulated board: REPL, clocks, flash, resets, lines, power cuts."""
 
 import ast
+import contextlib
 import os
 import random
 import select
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.console import DeviceError, Repl
+from bench.console import ConsoleError, DeviceError, Repl
 from bench.deadline import DEADLINE_S, Deadline
+from bench.installer import ROM_FOLDER, install
 from bench.pseudo_terminal import TerminalPort
 from bench.targets.qemu import CUT_STATUS, Qemu, QemuDevice
 from bench.targets.target import Setup, Target, VirtualClock
+from mpremote.transport import TransportError
+from street.node_device import compile_for_device
 
 pytestmark = pytest.mark.needs("bench")
 
@@ -40,6 +44,12 @@ def make_board(target: Target, tmp_path: Path) -> Iterator[Callable[..., QemuDev
 def board(make_board: Callable[..., QemuDevice]) -> QemuDevice:
     """A started board."""
     return make_board()
+
+
+def deploy_rom(board: QemuDevice, files: dict[str, bytes]) -> None:
+    """As `mpremote romfs deploy` does with a folder of these files; mounted by the next reset."""
+    with board.console.raw_repl() as repl:
+        assert install(repl, {f"{ROM_FOLDER}{name}": content for name, content in files.items()}) == [ROM_FOLDER]
 
 
 def power_cycle(board: QemuDevice) -> None:
@@ -361,3 +371,62 @@ def test_damaged_flash_is_named_and_never_formatted(board: QemuDevice) -> None:
     assert ask(board, "6 * 7") == 42
     with board.flash.open("rb") as flash:
         assert flash.read(2 << 20) == before
+
+
+def test_rom_deployed_by_mpremote_survives_reset_and_power_cut(board: QemuDevice) -> None:
+    """What `mpremote romfs deploy` wrote is importable before main.py runs, found before /lib, and kept; the file system beside it too."""
+    ask(board, "0", "import os\nos.mkdir('/lib')\nfor name in ('/lib/a.py', '/kept'):\n    with open(name, 'w') as f: f.write('A = 1')")
+    deploy_rom(board, {"a.py": b"A = 2", "lib/b.py": b"B = 3", "fill": random.Random(1).randbytes(40_000)})
+    reset_by(board, "import machine\nmachine.reset()")
+    look = "import a, b, sys\nassert (a.A, b.B, open('/kept').read()) == (2, 3, 'A = 1'), sys.path\nprint('all there')\n"
+    ask(board, "0", f"with open('/main.py', 'w') as f: f.write({look!r})")
+    mark = board.console.mark()
+    power_cycle(board)
+    board.console.expect("all there\r\n", mark)
+    assert ask(board, "sys.path", "import sys") == ["", ".frozen", "/rom", "/rom/lib", "/lib"]
+    assert ask(board, "open('/rom/fill', 'rb').read()[-1000:]") == random.Random(1).randbytes(40_000)[-1000:]
+
+
+def test_bytecode_and_data_in_rom_stay_out_of_the_heap(board: QemuDevice, tmp_path: Path) -> None:
+    """A module of 12 kB costs that much heap from the file system and next to nothing from ROM; so does a file as a buffer."""
+    lines = "".join(f"    x = f(x, {n}, {n + 1000}, 'one text')\n" for n in range(1000))
+    (tmp_path / "big.py").write_text(f"def big(f):\n    x = 1\n{lines}    return x\n")
+    bytecode = compile_for_device(tmp_path, [tmp_path / "big.py"])["big.mpy"]
+    assert len(bytecode) > 12_000
+    table = random.Random(2).randbytes(8192)
+    deploy_rom(board, {"in_rom.mpy": bytecode, "table": table})
+    reset_by(board, "import machine\nmachine.reset()")
+    with board.console.raw_repl() as repl:
+        repl.transport.fs_writefile("/in_ram.mpy", bytecode)
+        repl.exec(
+            "import gc\n"
+            "def cost(name):\n"
+            "    gc.collect()\n"
+            "    before = gc.mem_alloc()\n"
+            "    module = __import__(name)\n"
+            "    gc.collect()\n"
+            "    return gc.mem_alloc() - before, module.big(lambda x, a, b, text: x * a % (b + len(text)))\n"
+        )
+        (in_rom, result), (in_ram, same_result) = evaluate(repl, "cost('in_rom')"), evaluate(repl, "cost('in_ram')")
+        print(f"{len(bytecode)} octets of bytecode: heap {in_rom} from ROM, {in_ram} from the file system")
+        assert result == same_result
+        assert in_ram > 12_000
+        assert in_rom < 1024
+        repl.exec("gc.collect()\nbefore = gc.mem_alloc()\ntable = memoryview(open('/rom/table', 'rb'))")
+        assert evaluate(repl, "gc.mem_alloc() - before") < 512
+        assert evaluate(repl, "bytes(table)") == table
+
+
+def test_rom_cut_half_way_leaves_a_board_that_can_be_deployed_again(board: QemuDevice) -> None:
+    """Power fails in the middle of a deployment: the REPL still answers, the file system is whole, the next deployment mends."""
+    ask(board, "0", "with open('kept', 'w') as f: f.write('x' * 5000)")
+    files = {"a.py": b"A = 2", "fill": random.Random(3).randbytes(40_000)}
+    with board.console.raw_repl() as repl, contextlib.suppress(ConsoleError, TransportError, OSError):
+        repl.exec("import bench\nbench.cut_after(20)")
+        install(repl, {f"{ROM_FOLDER}{name}": content for name, content in files.items()})
+    assert board.status(DEADLINE_S) == CUT_STATUS
+    board.start()
+    assert ask(board, "open('kept').read() == 'x' * 5000")
+    deploy_rom(board, files)
+    power_cycle(board)
+    assert ask(board, "a.A", "import a") == 2

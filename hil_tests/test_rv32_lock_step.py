@@ -14,7 +14,7 @@ from bench.targets.target import Target
 from lamppost_protocol import orders
 from lamppost_protocol.kinds import LAMP
 from street.lamp_oracle import NIGHT, NightOracle
-from street.lone_node import NETWORK, LoneNode
+from street.lone_node import NETWORK, LoneNode, image_files
 from test_chaos_nights import run_seed
 
 PARIS = NightOracle(48.8566, 2.3522, "Europe/Paris")
@@ -28,11 +28,17 @@ CONFIG = {
 pytestmark = pytest.mark.needs("virtual_time", "models")
 
 
+@pytest.fixture(scope="module")
+def rom_image() -> dict[str, bytes]:
+    """This tree's firmware for a board that runs it in place."""
+    return image_files(Path(__file__).resolve().parents[1] / "build/lock-step", is_rom=True)
+
+
 @pytest.fixture
-def image(target: Target, lock_step_image: dict[str, bytes]) -> dict[str, bytes]:
-    """This tree's firmware for the board, which is the one target in lock-step."""
+def image(target: Target, rom_image: dict[str, bytes]) -> dict[str, bytes]:
+    """The same for the board that is the one target in lock-step."""
     assert target.name == RV32.name
-    return lock_step_image
+    return rom_image
 
 
 def dusk(folder: Path, image: dict[str, bytes]) -> tuple[str, int]:

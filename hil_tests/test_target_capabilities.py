@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from bench.deadline import wait_for
 from bench.flash_chip import MODES
+from bench.installer import install
 from bench.peripherals.client import Bench
 from bench.pseudo_terminal import TerminalPort
 from bench.targets.target import MODELS, Device, Setup, Target, VirtualClock
@@ -147,6 +148,17 @@ def test_models(target: Target, make: Callable[..., Device], models: Bench) -> N
     """The model of the lamp is as bright as the pin says."""
     ask(target, make(), DIM)
     assert models.node("lamp")["lamp"]["level_permille"] == 300
+
+
+@pytest.mark.needs("console", "rom")
+def test_rom(target: Target, make: Callable[..., Device]) -> None:
+    """What is installed below /rom is imported from there after the next start."""
+    device = make()
+    with device.console.raw_repl(deadline_s=target.deadline_s()) as repl:
+        assert install(repl, {"/rom/in_rom.py": b"VALUE = 42"}) == ["/rom/"]
+    device.stop()
+    device.start()
+    assert ask(target, device, "import in_rom\nprint(in_rom.VALUE, in_rom.__file__)") == "42 /rom/in_rom.py"
 
 
 @pytest.mark.needs("console", "prepare")

@@ -34,7 +34,7 @@ def all_rows(folder: Path) -> Iterator[Row]:
     if reason:
         yield told("node on RV32", reason)
         return
-    image = image_files(folder / "rv32")
+    image = image_files(folder / "rv32", is_rom=True)
     for table_kb, goal_m in _FRAME_GOALS_M.items():
         yield from _steps(folder / f"steps{table_kb}", image, table_kb, goal_m)
     for kind, wiring in _WIRINGS:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.installer import ROM_FOLDER
 from bench.lock_step import HEAP_BYTES, MACHINE_SOURCES, LineEnd, LockStepBoard
 from bench.peripherals.cabinet import Cabinet
 from bench.peripherals.street import Street
@@ -22,8 +23,8 @@ from lamppost_protocol.p256_tables import build_generator_table, build_table
 from lamppost_protocol.records import Uplink, decode_uplink
 from lamppost_tools.enrol import checked_value
 
-from street.node_device import LIBRARY, STATE, compile_for_device
-from street.street_node import firmware
+from street.node_device import HEAP_BYTES as CHIP_HEAP_BYTES
+from street.node_device import LIBRARY, ROM_LIBRARY, STATE, compile_for_device, compiled_firmware
 
 NETWORK, NODE, EPOCH, ISSUER = 0x00C0FFEE, 0x0A0B0C0D, 1, 0x63
 #: (teeth, blocks) of the comb tables by their size in KB.
@@ -59,15 +60,11 @@ def node_files(keys: Keys, config: Mapping[str, Any], table_kb: int = 2) -> dict
     return {f"{STATE}/{name}": content for name, content in files.items()}
 
 
-def image_files(folder: Path) -> dict[str, bytes]:
-    """This tree's firmware as bytecode, and the lock-step `machine`, by path on the device."""
-    make = firmware()
-    make.make_image(folder / "image")
-    files = {"/main.py": (folder / "image/main.py").read_bytes()}
-    for path in sorted((folder / "image").rglob("*.mpy")):
-        files[f"{LIBRARY}/{path.relative_to(folder / 'image').as_posix()}"] = path.read_bytes()
+def image_files(folder: Path, is_rom: bool = False) -> dict[str, bytes]:
+    """This tree's firmware as bytecode, and the lock-step `machine`, by path on the device. `is_rom`: both in ROMFS, which RV32 has."""
+    files = compiled_firmware(folder / "image", is_rom)
     machine = compile_for_device(folder / "lock-step-machine", MACHINE_SOURCES)
-    return files | {f"{LIBRARY}/{name}": content for name, content in machine.items()}
+    return files | {f"{ROM_LIBRARY if is_rom else LIBRARY}/{name}": content for name, content in machine.items()}
 
 
 class City(LineEnd):
@@ -186,7 +183,10 @@ def _nothing() -> bool:
 
 
 class LoneNode:
-    """A node of one wiring, its street, its city: a context manager. It has no power yet."""
+    """A node of one wiring, its street, its city: a context manager. It has no power yet.
+
+    `heap_bytes`: without it a chip's where the image lies in ROMFS, else the board's own.
+    """
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class LoneNode:
         seed: int,
         table_kb: int = 2,
         on_vm: bool = False,
-        heap_bytes: int = HEAP_BYTES,
+        heap_bytes: int | None = None,
         up_ms: int = 0,
     ) -> None:
         self.keys = Keys(seed)
@@ -206,6 +206,8 @@ class LoneNode:
         self.cabinet = Cabinet("lone", wiring, self.street)
         self.city = City(self.keys, start_unix_s)
         files = {**image, **node_files(self.keys, config, table_kb)}
+        if heap_bytes is None:
+            heap_bytes = CHIP_HEAP_BYTES if any(path.startswith(ROM_FOLDER) for path in image) else HEAP_BYTES
         self.board = LockStepBoard(folder, files, self.street, self.cabinet, self.city, on_vm, heap_bytes, up_ms)
 
     def __enter__(self) -> "LoneNode":

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.installer import install
-from bench.targets.target import PREPARE, Device, Setup, Target
+from bench.targets.target import PREPARE, ROM, Device, Setup, Target
 
 from street.street_node import NodeSpec, Place, firmware
 
-#: Where each part of an image lives on a device.
-LIBRARY, STATE = "/lib", "/lamppost"
-#: More than an ESP32 starts with (110 KB) and less than its heap can grow to: bytecode that is not frozen lies in it. See `heap peak`.
-HEAP_BYTES = 176 << 10
+#: Where each part of an image lives on a device; the library in ROMFS where the device has it.
+LIBRARY, ROM_LIBRARY, STATE = "/lib", "/rom", "/lamppost"
+#: What an ESP32 starts with (design.md: 110 KB). Where bytecode is loaded into it, more, and less than its heap can grow to.
+HEAP_BYTES, ROOMY_HEAP_BYTES = 112 << 10, 176 << 10
 #: A running node's watchdog goes on when its program is interrupted: a technician who takes his time has to feed it.
 FEED = "import machine\nmachine.WDT(timeout=60000).feed()"
 
@@ -28,12 +28,18 @@ class Image:
 
 def build_target_image(folder: Path, target: Target) -> Image:
     """Compile this tree's firmware as `make_image.py` does, and the target's stand-ins the same way."""
-    make = firmware()
-    make.make_image(folder / "image")
-    files = {"/main.py": (folder / "image/main.py").read_bytes()}
-    for path in sorted((folder / "image").rglob("*.mpy")):
-        files[f"{LIBRARY}/{path.relative_to(folder / 'image').as_posix()}"] = path.read_bytes()
+    files = compiled_firmware(folder / "image", ROM in target.capabilities)
     return Image(files, compile_for_device(folder / target.name / "machine", target.machine_sources))
+
+
+def compiled_firmware(folder: Path, is_rom: bool) -> dict[str, bytes]:
+    """This tree's firmware by path on a device: main.py, and the packages as files or, `is_rom`, as ROMFS."""
+    make = firmware()
+    make.make_image(folder)
+    files = {"/main.py": (folder / "main.py").read_bytes()}
+    if is_rom:
+        return files | {f"{ROM_LIBRARY}/{name}": content for name, content in make.rom_files(folder).items()}
+    return files | {f"{LIBRARY}/{name}": content for name, content in make.library_files(folder).items()}
 
 
 def compile_for_device(folder: Path, sources: Sequence[Path]) -> dict[str, bytes]:
@@ -67,7 +73,7 @@ class NodeDevice:
                 place.exchange,
                 {**self.image_files, **self._state_files} if self._is_prepared else {},
                 image.machine_files,
-                HEAP_BYTES,
+                HEAP_BYTES if ROM in target.capabilities else ROOMY_HEAP_BYTES,
             )
         )
 

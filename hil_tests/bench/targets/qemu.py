@@ -15,6 +15,7 @@ from pathlib import Path
 from littlefs import LittleFS
 
 from bench.flash_chip import HALF
+from bench.installer import ROM_FOLDER, rom_image
 from bench.peripherals.client import SHIM
 from bench.targets.emulator import EmulatorDevice
 from bench.targets.target import (
@@ -29,6 +30,7 @@ from bench.targets.target import (
     POWER,
     PREPARE,
     RESET,
+    ROM,
     VIRTUAL_TIME,
     Setup,
     Target,
@@ -37,8 +39,9 @@ from bench.targets.target import (
 
 _ROOT = Path(__file__).resolve().parents[3]
 _BLOCK_BYTES, _BLOCKS, _PAGE_BYTES = 4096, 512, 256
+_ROM_BLOCKS = 32  # behind the file system
 _BANK_BYTES = 32 << 20  # the whole pflash bank of QEMU's `virt`; sparse
-_CAPABILITIES = frozenset({CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS, PREPARE, CUTS, BENCH})
+_CAPABILITIES = frozenset({CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS, ROM, PREPARE, CUTS, BENCH})
 CUT_STATUS = 77
 """With which QEMU ends when power fails in a flash operation."""
 
@@ -99,7 +102,7 @@ ARM = Machine(
     "-kernel",
     ("-serial", "chardev:line"),
     (),
-    _BLOCK_BYTES * _BLOCKS,
+    _BLOCK_BYTES * (_BLOCKS + _ROM_BLOCKS),
     arguments=("flash=flash.bin",),
 )
 
@@ -184,12 +187,13 @@ class QemuDevice(EmulatorDevice):
 
 
 def file_system(files: dict[str, bytes]) -> bytes:
-    """A littlefs image, as the interpreter mounts it, with these files (absolute paths)."""
+    """A littlefs image, as the interpreter mounts it, with these files (absolute paths); those below /rom in a ROMFS image behind it."""
+    rom = {path: content for path, content in files.items() if path.startswith(ROM_FOLDER)}
     system = LittleFS(block_size=_BLOCK_BYTES, block_count=_BLOCKS, read_size=_PAGE_BYTES, prog_size=_PAGE_BYTES)
-    for path, content in files.items():
+    for path in [path for path in files if path not in rom]:
         parent = path.rpartition("/")[0]
         if parent:
             system.makedirs(parent, exist_ok=True)
         with system.open(path, "wb") as file:
-            file.write(content)
-    return bytes(system.context.buffer)
+            file.write(files[path])
+    return bytes(system.context.buffer) + (rom_image(rom) if rom else b"")

@@ -12,6 +12,7 @@ A `Target` describes one kind of machine and makes `Device`s of it. A device has
 | `power`             | `device.cut_power()` at any instant, `device.start()` again                                                  |
 | `reset`             | `machine.reset`, a watchdog, `machine.reset_cause`; the device comes up again by itself                      |
 | `models`            | `Setup.exchange`: pins and buses of `machine` reach the bench's models                                       |
+| `rom`               | files below `/rom` lie in a ROMFS partition, from which bytecode runs in place; mpremote deploys it as one image |
 | `prepare`           | `Setup.files`: files that are there before the first start, without a deployment                             |
 | `processes`         | devices are ordinary processes of this machine: dozens at once, and their files are files                    |
 | `virtual_time`      | `Setup.clock`: time runs by instructions, as fast as it can, the same every time                             |
@@ -30,10 +31,10 @@ from bench.deadline import DEADLINE_S, Deadline
 from bench.flash_chip import HALF
 
 CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS = "console", "files", "flash", "line", "power", "reset", "models"
-PREPARE, PROCESSES = "prepare", "processes"
+ROM, PREPARE, PROCESSES = "rom", "prepare", "processes"
 VIRTUAL_TIME, INSTRUCTION_COUNT, CUTS, BENCH = "virtual_time", "instruction_count", "cuts", "bench"
 CAPABILITIES = frozenset(
-    {CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS, PREPARE, PROCESSES, VIRTUAL_TIME, INSTRUCTION_COUNT, CUTS, BENCH}
+    {CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS, ROM, PREPARE, PROCESSES, VIRTUAL_TIME, INSTRUCTION_COUNT, CUTS, BENCH}
 )
 
 

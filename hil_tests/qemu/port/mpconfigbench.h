@@ -37,7 +37,9 @@
 #define MICROPY_PY_MACHINE_WDT (1)
 #define MICROPY_PY_MACHINE_WDT_INCLUDEFILE "machine_wdt.inc"
 
-#define MICROPY_VFS_ROM (0)
+// Bytecode in place, from the partition in flash.c.
+#define MICROPY_VFS_ROM (1)
+#define MICROPY_VFS_ROM_IOCTL (1)
 
 // Runs at the end of mp_init(), so after power-up and after each soft reset: the boot order without a main.c of our own.
 void bench_boot(void);

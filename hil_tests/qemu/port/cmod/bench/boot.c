@@ -1,6 +1,7 @@
-// What a port's main.c does before the REPL: hardware, then _boot.py, boot.py and, unless a tool asked for the raw REPL, main.py.
+// What a port's main.c does before the REPL: hardware and ROMFS, then _boot.py, boot.py and, unless a tool asked for the raw REPL, main.py.
 #include "py/runtime.h"
 #include "py/stackctrl.h"
+#include "extmod/vfs.h"
 #include "shared/runtime/pyexec.h"
 
 #include "board.h"
@@ -23,6 +24,7 @@ void bench_boot(void) {
     } else {
         bench_kept.cause = RESET_SOFT;
     }
+    mp_vfs_mount_romfs_protected(); // mp_init() does it after this, which is too late for main.py
     pyexec_frozen_module("_boot.py", false);
     int result = pyexec_file_if_exists("boot.py");
     if (!(result & PYEXEC_FORCED_EXIT) && pyexec_mode_kind == PYEXEC_MODE_FRIENDLY_REPL) {

@@ -4,6 +4,11 @@
 // which outlives a reset only. With a path it is a file on the host of at least (start + count) * 4096 octets, on both; what was written is
 // the host kernel's, so it outlives SIGKILL.
 //
+// Behind the file system lies the ROMFS partition, as large as the ESP32 port's (partitions-4MiB-romfs.csv): like that port's Partition it
+// is a block device to whoever deploys and a buffer to VfsRom, which executes bytecode where it lies. On `virt` that is the bank itself. The
+// other machine has no flash in its memory: there it is RAM, outside the collector's heap, filled from the file `flash=` names at each
+// start; what is written goes to both.
+//
 // An operation is what a NOR chip does in one go: program one page of 256 octets, which can only clear bits, or erase one block to ones.
 // The power cut (`bench.cut_after`) ends QEMU in one of them. HALF: its first half is done, the rest is as before. WHOLE: it is done, the
 // next is not. NONE: it is not done, all before it is.
@@ -19,6 +24,7 @@
 #include "py/runtime.h"
 #include "extmod/vfs.h"
 
+#include "arguments.h"
 #include "board.h"
 #include "flash.h"
 #include "semihosting.h"
@@ -26,6 +32,8 @@
 #define BLOCK_BYTES (4096)
 #define PAGE_BYTES (256)
 #define BLOCKS_DEFAULT (512)
+#define ROM_START_BLOCK (BLOCKS_DEFAULT)
+#define ROM_BLOCKS (32)
 
 typedef struct {
     mp_obj_base_t base;
@@ -33,6 +41,8 @@ typedef struct {
     uint32_t start_block;
     uint32_t block_count;
 } flash_t;
+
+static flash_t rom = { { &bench_flash_type }, -1, ROM_START_BLOCK, ROM_BLOCKS };
 
 static uint32_t ops;
 static uint32_t cut_at; // the operation in which power fails; 0: none
@@ -44,6 +54,7 @@ static int cut_code;
 #if defined(__riscv)
 
 #define BANK (0x22000000)
+#define ROM_MEMORY ((const uint8_t *)BANK + ROM_START_BLOCK * BLOCK_BYTES)
 #define BANK_BYTES (32 * 1024 * 1024)
 #define WRITE_BUFFER_BYTES (2048)
 #define COMMAND(value) (*(volatile uint32_t *)BANK = (value))
@@ -62,6 +73,9 @@ static bool own_is_present(void) {
 
 static void own_read(uint32_t offset, uint8_t *buffer, uint32_t size) {
     memcpy(buffer, (const void *)(BANK + offset), size);
+}
+
+static void rom_fill(void) {
 }
 
 // QEMU's bank does not AND with what was there and needs no erase: pages and ones are made by the caller. Offset and size divide by 4.
@@ -89,6 +103,7 @@ static void own_write(uint32_t offset, const uint8_t *buffer, uint32_t size) {
 #define BANK_BYTES (8 * 1024 * 1024)
 
 extern uint8_t bench_flash_ram[]; // mps2.ld
+#define ROM_MEMORY (bench_flash_ram + ROM_START_BLOCK * BLOCK_BYTES)
 
 static bool own_is_present(void) {
     return true;
@@ -100,6 +115,22 @@ static void own_read(uint32_t offset, uint8_t *buffer, uint32_t size) {
 
 static void own_write(uint32_t offset, const uint8_t *buffer, uint32_t size) {
     memcpy(bench_flash_ram + offset, buffer, size);
+}
+
+static void rom_fill(void) {
+    size_t size;
+    const char *found = arguments_find("flash", &size);
+    if (found == NULL) {
+        return; // what was written to the RAM before a reset
+    }
+    char path[ARGUMENTS_MOST_BYTES];
+    memcpy(path, found, size);
+    path[size] = '\0';
+    rom.file = semihosting_open(path, SEMIHOSTING_READ_WRITE);
+    memset(ROM_MEMORY, 0xff, ROM_BLOCKS * BLOCK_BYTES); // the file may end before
+    if (rom.file >= 0 && semihosting_seek(rom.file, ROM_START_BLOCK * BLOCK_BYTES)) {
+        semihosting_read(rom.file, ROM_MEMORY, ROM_BLOCKS * BLOCK_BYTES);
+    }
 }
 
 #endif
@@ -118,6 +149,9 @@ static int raw_write(const flash_t *self, uint32_t offset, const uint8_t *buffer
     if (self->file < 0) {
         own_write(offset, buffer, size);
         return 0;
+    }
+    if (self == &rom) {
+        own_write(offset, buffer, size); // the copy that bytecode runs from
     }
     return semihosting_seek(self->file, offset) && semihosting_write(self->file, buffer, size) == size ? 0 : MP_EIO;
 }
@@ -272,4 +306,35 @@ static const mp_rom_map_elem_t flash_locals_table[] = {
 };
 static MP_DEFINE_CONST_DICT(flash_locals, flash_locals_table);
 
-MP_DEFINE_CONST_OBJ_TYPE(bench_flash_type, MP_QSTR_Flash, MP_TYPE_FLAG_NONE, make_new, flash_make_new, locals_dict, &flash_locals);
+static mp_int_t flash_get_buffer(mp_obj_t self_in, mp_buffer_info_t *buffer, mp_uint_t flags) {
+    if (MP_OBJ_TO_PTR(self_in) != &rom || flags != MP_BUFFER_READ) {
+        return 1;
+    }
+    buffer->buf = (void *)ROM_MEMORY;
+    buffer->len = ROM_BLOCKS * BLOCK_BYTES;
+    buffer->typecode = 'B';
+    return 0;
+}
+
+MP_DEFINE_CONST_OBJ_TYPE(bench_flash_type, MP_QSTR_Flash, MP_TYPE_FLAG_NONE, make_new, flash_make_new, buffer, flash_get_buffer,
+    locals_dict, &flash_locals);
+
+// vfs.rom_ioctl(operation, segment, ...): there is one segment, the object above. As on the ESP32, all else is done through that object.
+mp_obj_t mp_vfs_rom_ioctl(size_t n_args, const mp_obj_t *args) {
+    static bool is_filled; // cleared by a guest reset
+    if (!is_filled) {
+        is_filled = true;
+        rom_fill();
+    }
+    switch (mp_obj_get_int(args[0])) {
+        case MP_VFS_ROM_IOCTL_GET_NUMBER_OF_SEGMENTS:
+            return MP_OBJ_NEW_SMALL_INT(1);
+        case MP_VFS_ROM_IOCTL_GET_SEGMENT:
+            if (n_args == 2 && mp_obj_get_int(args[1]) == 0) {
+                return MP_OBJ_FROM_PTR(&rom);
+            }
+            // fall through
+        default:
+            return MP_OBJ_NEW_SMALL_INT(-MP_EINVAL);
+    }
+}
