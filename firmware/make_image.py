@@ -177,8 +177,10 @@ def library_files(out: Path) -> dict[str, bytes]:
 
 
 def rom_files(out: Path) -> dict[str, bytes]:
-    """What belongs into the ROMFS partition, by name below /rom."""
-    return library_files(out)
+    """What belongs into the ROMFS partition, by name below /rom: the packages and the generator's 8 KB table."""
+    from lamppost_protocol.p256_tables import build_generator_table
+
+    return library_files(out) | {"tables/generator.tbl": build_generator_table(6, 4)}
 
 
 def make_romfs_image(out: Path, target: Path) -> None:

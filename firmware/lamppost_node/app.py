@@ -126,8 +126,9 @@ class Node:
         self._supervisor.start("restart", self._run_restart, None, 0)
         gc.collect()
         if hasattr(gc, "threshold"):
-            # Collect when half of what is free has been used: long-lived objects stay together at the low end.
-            gc.threshold(max(8192, gc.mem_free() // 2))
+            # Collect when as much was allocated as is free. Arithmetic gives back a part of that by itself, so some of it at the high end
+            # is never touched: long-lived objects stay together at the low one.
+            gc.threshold(max(8192, gc.mem_free()))
 
     def _open_spool(self) -> Spool:
         if self._identity is None or self._sequence is None:

@@ -14,6 +14,14 @@ _ENOENT = 2
 _NEW = ".new"
 
 
+def in_place(path: str) -> "memoryview | None":
+    """A file of the read-only file system a board runs its bytecode from (ROMFS), where it lies: nothing is copied. None: not there."""
+    try:
+        return memoryview(open(path, "rb"))
+    except (OSError, TypeError):
+        return None
+
+
 class Flash:
     """File operations below one folder; names are relative, with `/` between at most two levels. Raises OSError."""
 

@@ -1,8 +1,9 @@
 """Who this node is: numbers, keys and tables from provisioning. The only file that touches private key octets.
 
 `identity.cbor` is a CBOR map: network, node, epoch (integers), private_key and hop_key (32 octets), issuer (4 octets: the kid of the
-authority) and command_key (64 octets, x || y); the comb tables are `tables/generator.tbl` and `tables/command.tbl`. The signer is an
-object, so that a secure element or a native module can take its place without touching the wire.
+authority) and command_key (64 octets, x || y); the comb tables are `tables/generator.tbl` and `tables/command.tbl`. The generator's is
+the same for every node: where the bytecode lies in ROMFS a larger one lies there too and costs no heap. The signer is an object, so that
+a secure element or a native module can take its place without touching the wire.
 """
 
 from lamppost_protocol import cbor
@@ -10,11 +11,12 @@ from lamppost_protocol.errors import ProtocolError
 from lamppost_protocol.hop import HopKey
 from lamppost_protocol.p256 import Signer, Verifier
 
-from lamppost_node.flash import Flash
+from lamppost_node.flash import Flash, in_place
 
 FILE = "identity.cbor"
 GENERATOR_TABLE = "tables/generator.tbl"
 COMMAND_TABLE = "tables/command.tbl"
+ROM_GENERATOR_TABLE = "/rom/tables/generator.tbl"
 
 
 class IdentityError(Exception):
@@ -42,7 +44,7 @@ class Identity:
 
 
 def load(flash: Flash) -> Identity:
-    """The identity on flash. Allocates the tables (4 to 16 KB) for good. Raises IdentityError, whatever is wrong."""
+    """The identity on flash. Allocates the tables that are not in ROMFS (2 to 16 KB) for good. Raises IdentityError, whatever is wrong."""
     values = _read_map(flash)
     numbers = []
     for key in ("network", "node", "epoch"):
@@ -56,15 +58,24 @@ def load(flash: Flash) -> Identity:
         if not isinstance(value, bytes) or len(value) != length:
             raise IdentityError(key)
         octets.append(value)
-    generator = _read_table(flash, GENERATOR_TABLE)
     try:
-        signer = Signer(octets[0], generator)
-        verifier = Verifier(octets[3], generator, _read_table(flash, COMMAND_TABLE))
+        signer = _signer(flash, octets[0])
+        verifier = Verifier(octets[3], signer.comb, _read_table(flash, COMMAND_TABLE))
         hop_key = HopKey(octets[1])
     except ProtocolError as error:
         raise IdentityError(error.detail or error.reason) from None
     issuer = int.from_bytes(octets[2], "big")
     return Identity(numbers[0], numbers[1], numbers[2], issuer, signer, verifier, hop_key)
+
+
+def _signer(flash: Flash, private_key: bytes) -> Signer:
+    table = in_place(ROM_GENERATOR_TABLE)
+    if table is not None:
+        try:
+            return Signer(private_key, table)
+        except ProtocolError:
+            pass  # an image written half way: the table on flash is whole, or nothing is
+    return Signer(private_key, _read_table(flash, GENERATOR_TABLE))
 
 
 def _read_map(flash: Flash) -> dict[str, object]:

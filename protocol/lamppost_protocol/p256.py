@@ -83,10 +83,10 @@ def add(x: int, y: int, z: int, x2: int, y2: int) -> tuple[int, int, int]:
     return x, (r * (v - x) - y * hhh) % p, z * h % p
 
 
-class _Comb:
+class Comb:
     """A checked comb table of one point; keeps a reference to `table`, which must never change."""
 
-    def __init__(self, table: bytes, x: int, y: int) -> None:
+    def __init__(self, table: bytes | memoryview, x: int, y: int) -> None:
         """Raises LocalError("bad_table") unless `table` is whole and belongs to the point (x, y)."""
         if len(table) < TABLE_HEADER_BYTES or table[:2] != TABLE_MAGIC:
             raise LocalError("bad_table", "no comb table")
@@ -137,7 +137,7 @@ class _Comb:
         return digits.to_bytes(count, "little")
 
 
-def _multiply(scalar: int, comb: _Comb, scalar2: int = 0, comb2: _Comb | None = None) -> tuple[int, int, int]:
+def _multiply(scalar: int, comb: Comb, scalar2: int = 0, comb2: Comb | None = None) -> tuple[int, int, int]:
     """Jacobian scalar * point, plus scalar2 * point2 when a second comb is given; the doublings are shared."""
     digits = comb.digits(scalar)
     columns = comb.columns
@@ -188,9 +188,12 @@ def nonces(private_key32: bytes, digest: int) -> "Iterator[int]":
 
 
 class Signer:
-    """Signs with one private key. Holds the key in RAM; nothing it raises or shows contains it."""
+    """Signs with one private key. Holds the key in RAM; nothing it raises or shows contains it.
 
-    def __init__(self, private_key32: bytes, table: bytes) -> None:
+    `comb`: the generator's, checked.
+    """
+
+    def __init__(self, private_key32: bytes, table: bytes | memoryview) -> None:
         """`table` is a comb table of the generator, kept by reference and never to change.
 
         Raises LocalError: "bad_key" unless the key is 32 bytes, 1..ORDER-1; "bad_table" for a corrupt or foreign table.
@@ -198,7 +201,7 @@ class Signer:
         if len(private_key32) != 32 or not 0 < int.from_bytes(private_key32, "big") < ORDER:
             raise LocalError("bad_key", "private key")
         self._private_key32 = bytes(private_key32)
-        self._comb = _Comb(table, GENERATOR_X, GENERATOR_Y)
+        self.comb = Comb(table, GENERATOR_X, GENERATOR_Y)
 
     def sign(self, message: bytes) -> bytes:
         """The 64 bytes r || s of a message of any length: deterministic, low s, so one message has one signature.
@@ -210,7 +213,7 @@ class Signer:
         digest = int.from_bytes(sha256(message).digest(), "big")
         private_key = int.from_bytes(self._private_key32, "big")
         for k in nonces(self._private_key32, digest):
-            x, y, z = _multiply(k, self._comb)
+            x, y, z = _multiply(k, self.comb)
             if not is_on_curve(x, y, z):
                 raise LocalError("bad_table", "product off the curve")
             z = inverse(z, FIELD_PRIME)
@@ -226,9 +229,10 @@ class Signer:
 class Verifier:
     """Checks signatures of one public key known in advance."""
 
-    def __init__(self, public_key64: bytes, generator_table: bytes, key_table: bytes) -> None:
+    def __init__(self, public_key64: bytes, generator_table: bytes | Comb, key_table: bytes) -> None:
         """Tables of the generator and of this very key, of any shapes, kept by reference and never to change.
 
+        A signer's `comb` may stand for the generator's table: it is not checked again.
         Raises LocalError: "bad_key" unless the key is x || y of a point on the curve (infinity has no such form);
         "bad_table" for a corrupt table or one of another point.
         """
@@ -236,8 +240,10 @@ class Verifier:
         y = int.from_bytes(public_key64[32:], "big")
         if len(public_key64) != 64 or x >= FIELD_PRIME or y >= FIELD_PRIME or not is_on_curve(x, y):
             raise LocalError("bad_key", "public key")
-        self._generator = _Comb(generator_table, GENERATOR_X, GENERATOR_Y)
-        self._key = _Comb(key_table, x, y)
+        if not isinstance(generator_table, Comb):
+            generator_table = Comb(generator_table, GENERATOR_X, GENERATOR_Y)
+        self._generator = generator_table
+        self._key = Comb(key_table, x, y)
 
     def verify(self, message: bytes, signature: bytes) -> None:
         """Returns if `signature` (64 bytes, r || s, s in its low half) is the key's for `message`.
