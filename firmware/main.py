@@ -4,7 +4,7 @@ import gc
 
 # The one large buffer first, while the heap is whole, and frequent collections while modules come in: what is scattered now stays.
 spool_buffer = bytearray(4096)
-gc.threshold(4096)
+gc.threshold(12288)
 
 from lamppost_node.app import main  # noqa: E402
 

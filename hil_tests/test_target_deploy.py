@@ -68,6 +68,20 @@ def test_rom_is_one_image_written_when_it_differs(target: Target, device: Device
     assert said("from room import a\nprint(a.A)") == "2\n"
 
 
+@pytest.mark.needs("console", "files", "line", "models", "reset", "rom")
+def test_a_rotten_table_in_rom_is_not_used(target_town: Callable[..., Town]) -> None:
+    """A generator's table that was deployed half: the node signs with the one from its enrolment."""
+    street = target_town(NodeSpec(NODE), is_prepared=False)
+    street.add_gateway().start()
+    node = street.nodes[NODE]
+    device = node.program
+    assert isinstance(device, NodeDevice)
+    table = device.image_files["/rom/tables/generator.tbl"]
+    device.image_files["/rom/tables/generator.tbl"] = table[:4096] + b"\xff" * 4096
+    node.start()
+    street.wait_until(lambda: node.values(NODE_KIND), "health record of a node with a rotten table")
+
+
 @pytest.mark.needs("console", "files")
 def test_whatever_runs_can_be_interrupted(target: Target, device: Device) -> None:
     """A busy loop, a sleep, a coroutine and main.py each give way to the raw REPL, softly reset or not."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lamppost_node.uplink import Uplink
 
 TASK = "downlink"
+_MAC0 = bytes((cose.MAC0,))
 _REPEAT_MS = 5_000
 _SKEW_S = 300  # the authority's clock may be ahead of the node's
 
@@ -49,6 +50,7 @@ class Downlink:
     ):
         self._node = node
         self._identity = identity
+        self._acknowledgements = frames.AcknowledgementReader(identity.hop_key, identity.network, identity.node, identity.epoch)
         self._ledger = ledger
         self._uplink = uplink
         self._fixtures = fixtures
@@ -66,11 +68,10 @@ class Downlink:
         if message_type != slip.FRAME:
             return
         try:
-            message = cose.decode(body)
-            if message.kind == cose.MAC0:
-                self._take_acknowledgement(message)
+            if body[:1] == _MAC0:
+                self._take_acknowledgement(body)
             else:
-                await self._take_signed(message)
+                await self._take_signed(cose.decode(body))
         except RemoteError as error:
             self._reject(error.reason)
 
@@ -78,9 +79,8 @@ class Downlink:
         self.rejects[reason] = self.rejects.get(reason, 0) + 1
         self._counters.rejects += 1
 
-    def _take_acknowledgement(self, message: cose.Message) -> None:
-        identity = self._identity
-        acknowledgement = frames.open_acknowledgement(message, identity.hop_key, identity.network, identity.node, identity.epoch)
+    def _take_acknowledgement(self, body: bytes) -> None:
+        acknowledgement = self._acknowledgements.open(body)
         try:
             self._uplink.acknowledge(acknowledgement)
         except LocalError as error:

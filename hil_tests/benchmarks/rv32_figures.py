@@ -15,6 +15,7 @@ from benchmarks.rows import Row, at_most, told
 
 _HERE = Path(__file__).parent
 _COUNTING = {"/lib/rv32_counting.py": (_HERE / "rv32_counting.py").read_bytes()}
+_LOOPS, _WHOLE, _FIXTURES = (_HERE / name for name in ("rv32_loops.py", "rv32_whole.py", "rv32_fixtures.py"))
 #: Fixture and wiring, and what lies between two reports.
 _WIRINGS = (("lamp", "lamp"), ("bin", "bin"), ("air", "air_lamp"))
 _START_UNIX = 1_805_068_800
@@ -22,6 +23,8 @@ _FRAME_GOALS_M = {8: 12.5, 2: 15.6}
 _ROOMY_BYTES = 1 << 20
 _CHIP_BYTES = 112 << 10
 _STEP_BYTES = 4 << 10
+#: Never tried: MicroPython 1.25 itself crashes where there is no room left for the text of an error.
+_STUCK_BYTES = 96 << 10
 _TWO_FIXTURES = {
     "network": NETWORK, "latitude_udeg": 48_856_600, "longitude_udeg": 2_352_200, "hello_s": 5, "health_s": 10, "report_s": 2,
     "fixtures": [{"kind": "air", "instance": 0}, {"kind": "lamp", "instance": 0}],
@@ -36,33 +39,38 @@ def all_rows(folder: Path) -> Iterator[Row]:
         return
     image = image_files(folder / "rv32", is_rom=True)
     for table_kb, goal_m in _FRAME_GOALS_M.items():
-        yield from _steps(folder / f"steps{table_kb}", image, table_kb, goal_m)
+        # The image's own table of the generator has 8 KB; without it the node takes the one of 2 KB on its flash.
+        own = {path: content for path, content in image.items() if table_kb == 8 or not path.endswith("generator.tbl")}
+        yield from _steps(folder / f"steps{table_kb}", own, table_kb, goal_m)
     for kind, wiring in _WIRINGS:
         yield _fixture(folder / kind, image, kind, wiring)
     yield from _boot_and_heap(folder, image)
 
 
 def _steps(folder: Path, image: Mapping[str, bytes], table_kb: int, goal_m: float) -> Iterator[Row]:
-    found = _count(folder / "counts", image, table_kb, 160 << 10)
-    churn = _count(folder / "churn", image, table_kb, _ROOMY_BYTES)
+    found = _count(folder / "counts", image, _LOOPS, _CHIP_BYTES)
+    churn = _count(folder / "churn", image, _LOOPS, _ROOMY_BYTES)
     whole = found["frame"]
     send = found["send"] - found["event_loop"]
     note = f"record {found['record'] / 1e3:,.0f} k, read {found['read'] / 1e3:,.0f} k, sign alone {found['sign'] / 1e6:.2f} M,"
     note += f" send {send / 1e3:,.0f} k; without collections {churn['frame'] / 1e6:.2f} M"
     yield at_most(f"node on RV32, whole signed frame, {table_kb} KB table", whole / 1e6, "M instructions", goal_m, note)
+    alive = _count(folder / "alive", {**image, "/node.py": image["/main.py"]}, _WHOLE, _CHIP_BYTES)["frame"]
+    note = "two fixtures alive in 112 KiB: collections are dearer and more frequent"
+    yield told(f"node on RV32, the same in the whole node, {table_kb} KB table", note, alive / 1e6, "M instructions")
     if table_kb == 2:
         yield told("node on RV32, record kept", "spool.append, every flash operation in it", found["record"] / 1e3, "k instructions")
         yield told("node on RV32, record read from the spool", "", found["read"] / 1e3, "k instructions")
         yield told("node on RV32, frame sent", "SLIP and stream, without the UART", send / 1e3, "k instructions")
-        note = f"without collections; {found['acknowledgement'] / 1e3:,.0f} k with them in 160 KiB"
+        note = f"without collections; {found['acknowledgement'] / 1e3:,.0f} k with them in 112 KiB"
         yield at_most("node on RV32, acknowledgement checked", churn["acknowledgement"] / 1e3, "k instructions", 65, note)
     yield told(f"node on RV32, heap churn of a frame, {table_kb} KB table", "allocated and thrown away", churn["frame_churn"] / 1e3, "kB")
 
 
-def _count(folder: Path, image: Mapping[str, bytes], table_kb: int, heap_bytes: int) -> dict[str, int]:
-    files = {**image, **_COUNTING, "/main.py": (_HERE / "rv32_loops.py").read_bytes()}
-    with LoneNode(folder, files, _TWO_FIXTURES, "air_lamp", _START_UNIX, 1, table_kb, heap_bytes=heap_bytes) as node:
-        node.city.is_silent = node.city.is_deaf = True
+def _count(folder: Path, image: Mapping[str, bytes], program: Path, heap_bytes: int) -> dict[str, int]:
+    files = {**image, **_COUNTING, "/main.py": program.read_bytes()}
+    with LoneNode(folder, files, _TWO_FIXTURES, "air_lamp", _START_UNIX, 1, heap_bytes=heap_bytes) as node:
+        node.city.is_silent = node.city.is_deaf = program == _LOOPS
         node.board.power_on()
         is_alive = node.board.run(600)
         printed = node.board.console.read_text()
@@ -72,8 +80,8 @@ def _count(folder: Path, image: Mapping[str, bytes], table_kb: int, heap_bytes: 
 
 
 def _fixture(folder: Path, image: Mapping[str, bytes], kind: str, wiring: str) -> Row:
-    files = {**image, **_COUNTING, "/main.py": (_HERE / "rv32_fixtures.py").read_bytes(), "/fixture": kind.encode()}
-    with LoneNode(folder, files, _TWO_FIXTURES, wiring, _START_UNIX, 1, heap_bytes=160 << 10) as node:
+    files = {**image, **_COUNTING, "/main.py": _FIXTURES.read_bytes(), "/fixture": kind.encode()}
+    with LoneNode(folder, files, _TWO_FIXTURES, wiring, _START_UNIX, 1) as node:
         node.board.power_on()
         is_alive = node.board.run(600)
         lines = [line.split() for line in node.board.console.read_text().splitlines() if line.startswith(f"{kind} ")]
@@ -89,21 +97,15 @@ def _usable(heap_bytes: int) -> int:
 
 
 def _boot_and_heap(folder: Path, image: Mapping[str, bytes]) -> Iterator[Row]:
-    roomy = _Trial(folder / "roomy", image, _ROOMY_BYTES)
-    if roomy.first_frame_s is None:
-        yield told("node on RV32, boot to first frame", roomy.why)
+    chip = _Trial(folder / "chip", image, _CHIP_BYTES)
+    if chip.first_frame_s is None:
+        yield told("node on RV32, boot to first frame", chip.why)
         return
-    yield at_most(
-        "node on RV32, boot to first frame sent", roomy.first_frame_s, "s virtual", 1.5, "two fixtures, bytecode on littlefs, not frozen"
-    )
-    yield at_most(
-        "node on RV32, live heap, two fixtures",
-        roomy.live_bytes / 1000,
-        "kB",
-        90,
-        "highest after a collection; stand-in for `machine` (8 kB) included",
-    )
-    low, high = _CHIP_BYTES - _STEP_BYTES, 256 << 10
+    note = "two fixtures, bytecode in ROMFS, 112 KiB of heap"
+    yield at_most("node on RV32, boot to first frame sent", chip.first_frame_s, "s virtual", 1.5, note)
+    note = "highest after a collection; stand-in for `machine` (5 to 7 kB) included"
+    yield at_most("node on RV32, live heap, two fixtures", chip.live_bytes / 1000, "kB", 90, note)
+    low, high = _STUCK_BYTES, 128 << 10
     while high - low > _STEP_BYTES:
         middle = (low + high) // 2 // 1024 * 1024
         runs = _Trial(folder / f"heap{middle}", image, middle).is_well

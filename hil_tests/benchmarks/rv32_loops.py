@@ -20,7 +20,7 @@ from lamppost_node.links.serial import SerialLink
 from lamppost_node.sequence_store import SequenceStore
 from lamppost_node.settings import Settings
 from lamppost_node.spool import Spool
-from lamppost_protocol import cose, frames, slip
+from lamppost_protocol import frames, slip
 
 _VALUES = (100, 100, 471, 2301, 210, 950, 12345, 3, 0)
 _FRAMES = 12
@@ -65,7 +65,7 @@ def main():
     clock = Clock(time, settings)
     framer = Framer(who, SequenceStore(flash, who.epoch), spool, clock, 1)
     gc.collect()
-    gc.threshold(max(8192, gc.mem_free() // 2))
+    gc.threshold(max(8192, gc.mem_free()))
     cost("record", lambda: spool.append(1, 1_795_000_000, 1000, 2, 0, 1, 0, _VALUES), 64)
     n = spool.next_n - 1
     cost("read", lambda: spool.read_from(n), 32)
@@ -75,11 +75,8 @@ def main():
     cost("sign", lambda: who.signer.sign(message), _FRAMES)
     frame = framer.build(record, 1, 1).data
     acknowledgement = frames.seal_acknowledgement(who.hop_key, who.network, who.node, who.epoch, 100_000, 0, bytes(8))
-    cost(
-        "acknowledgement",
-        lambda: frames.open_acknowledgement(cose.decode(acknowledgement), who.hop_key, who.network, who.node, who.epoch),
-        64,
-    )
+    reader = frames.AcknowledgementReader(who.hop_key, who.network, who.node, who.epoch)
+    cost("acknowledgement", lambda: reader.open(acknowledgement), 64)
     machine_models.ask = machine.ask = rv32_counting.left_out(machine.ask)
     link = SerialLink(machine.UART(1, 115200))
     asyncio.core._io_queue = rv32_counting.Waits(asyncio.core._io_queue)

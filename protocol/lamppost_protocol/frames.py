@@ -84,6 +84,37 @@ def open_acknowledgement(message: cose.Message, hop_key: "HopKeyLike", network: 
     return decode_acknowledgement(message.payload)
 
 
+class AcknowledgementReader:
+    """Opens the acknowledgements of one node. All octets but the payload's and the tag's never change: they are compared, not decoded."""
+
+    def __init__(self, hop_key: "HopKeyLike", network: int, node: int, epoch: int) -> None:
+        """The context that the acknowledgements are bound to. Raises LocalError("bad_cose") for a node beyond 32 bits."""
+        self._hop_key = hop_key
+        self._context = network, node, epoch
+        protected = cose.protected_header(cose.HMAC_256_64, node, None)
+        self._head = bytes((cose.MAC0, 0x84)) + cbor.byte_string(protected) + b"\xa0"
+        self._mac_head = cose.mac_input(protected, external_aad(ACKNOWLEDGEMENT, network, node, epoch), b"")[:-1]
+
+    def open(self, data: bytes) -> Acknowledgement:
+        """Return the Acknowledgement in a frame once its tag is verified. Raises RemoteError as `cose.decode` and
+        `open_acknowledgement` do.
+        """
+        start = len(self._head)
+        end = len(data) - cose.TAG_BYTES
+        # Behind the head: the payload, as a byte string of at most 24 octets, and the tag, as one of eight.
+        if end < start + 3 or not data.startswith(self._head) or data[end - 1] != 0x40 | cose.TAG_BYTES:
+            return open_acknowledgement(cose.decode(data), self._hop_key, *self._context)
+        size = data[start] - 0x40
+        payload = start + 1
+        if size == 24:
+            size = data[payload]
+            payload += 1
+        if payload + size != end - 1 or (size < 24) != (payload == start + 1):
+            return open_acknowledgement(cose.decode(data), self._hop_key, *self._context)
+        self._hop_key.verify(self._mac_head + data[start : end - 1], data[end:])
+        return decode_acknowledgement(data[payload : end - 1])
+
+
 def decode_acknowledgement(payload: bytes) -> Acknowledgement:
     """Return the Acknowledgement in `payload`, whose tag the caller has verified. Raises RemoteError("bad_payload")."""
     value = cbor.decode(payload)

@@ -230,6 +230,35 @@ def test_a_million_mutations() -> None:
     assert garbage(1_000_000, SEED)[0] == 0
 
 
+class _TakesEveryTag(hop.HopKey):
+    """So that what a wrong tag would hide is compared too."""
+
+    def verify(self, message: bytes, tag: bytes) -> None:
+        self.seen = message, tag
+
+
+def _outcome(key: hop.HopKey, is_reader: bool, data: bytes) -> object:
+    try:
+        if is_reader:
+            return frames.AcknowledgementReader(key, 7, 9, 1).open(data)
+        return frames.open_acknowledgement(cose.decode(data), key, 7, 9, 1)
+    except RemoteError as error:
+        return error.reason
+
+
+@pytest.mark.parametrize("key", [HOP_KEY, _TakesEveryTag(bytes(range(32)))])
+def test_the_nodes_reader_takes_what_the_decoder_takes(key: hop.HopKey) -> None:
+    """Every octet of an acknowledgement changed to every other, left out or doubled: the same answer, or the same reason."""
+    for highest, bitmap in ((3, 0), (100_000, 0xFFFFFFFF), (2**40, 0xFFFFFFFF)):
+        whole = frames.seal_acknowledgement(HOP_KEY, 7, 9, 1, highest, bitmap, bytes(range(8)))
+        assert _outcome(key, True, whole) == frames.Acknowledgement(highest, bitmap, bytes(range(8)))
+        for at in range(len(whole)):
+            changed = [whole[:at] + bytes((octet,)) + whole[at + 1 :] for octet in range(256)]
+            for data in (whole[:at], whole[:at] + whole[at + 1 :], whole[:at] + whole[at : at + 1] * 2 + whole[at + 1 :], *changed):
+                found = _outcome(key, True, data), getattr(key, "seen", None)
+                assert found == (_outcome(key, False, data), getattr(key, "seen", None)), data.hex()
+
+
 def test_garbage_leaves_no_growth() -> None:
     """R07: after a first thousand, ten thousand more leave less than 1 MB behind."""
     import tracemalloc

@@ -107,8 +107,10 @@ def acknowledge(case, _signers):
 
 def open_acknowledgement(case, _signers):
     key = hop.HopKey(unhexlify(case["hop_key"]))
-    message = cose.decode(unhexlify(case["data"]))
-    a = frames.open_acknowledgement(message, key, case["network"], case["node"], case["epoch"])
+    data = unhexlify(case["data"])
+    a = frames.AcknowledgementReader(key, case["network"], case["node"], case["epoch"]).open(data)
+    if a != frames.open_acknowledgement(cose.decode(data), key, case["network"], case["node"], case["epoch"]):
+        raise ValueError("the two ways differ")
     return {"highest": a.highest, "bitmap": a.bitmap, "digest": h(a.digest)}
 
 

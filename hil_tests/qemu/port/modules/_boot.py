@@ -1,4 +1,4 @@
-"""Mounts the flash at "/" before boot.py, as the `_boot.py` of a real port does.
+"""Mounts the flash at "/" before boot.py, as the `_boot.py` of a real port does: with littlefs's buffers as small as they are there.
 
 A flash that was never written (all ones, or the zeros of a fresh file) is formatted. One that was written and does not mount is left as it
 is, with the error on the console: formatting it would hide the very damage a bench looks for.
@@ -32,12 +32,12 @@ def _is_blank(flash):
 def _mount():
     flash = _flash()
     try:
-        system = vfs.VfsLfs2(flash, progsize=_PAGE_BYTES, readsize=_PAGE_BYTES)
+        system = vfs.VfsLfs2(flash)
     except OSError:
         if not _is_blank(flash):
             raise
-        vfs.VfsLfs2.mkfs(flash, progsize=_PAGE_BYTES, readsize=_PAGE_BYTES)
-        system = vfs.VfsLfs2(flash, progsize=_PAGE_BYTES, readsize=_PAGE_BYTES)
+        vfs.VfsLfs2.mkfs(flash)
+        system = vfs.VfsLfs2(flash)
     vfs.mount(system, "/")
     sys.path.append("/lib")
 
