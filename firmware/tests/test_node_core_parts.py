@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from pathlib import Path
 
 import pytest
 from fake_buses import run_virtual
@@ -15,7 +16,8 @@ from lamppost_node.order_ledger import OrderLedger
 from lamppost_node.settings import Settings, unwrap, wrap
 from lamppost_node.supervisor import Supervisor, describe
 from lamppost_protocol import cbor, hello, orders
-from make_image import condense
+from make_image import condense, make_romfs_image
+from node_bench import image
 
 
 class FakeWatchdog:
@@ -274,3 +276,17 @@ def test_condensing_refuses_what_it_could_break(source: str) -> None:
     """A private name that crosses a module's border, or stands in a string, stops the build."""
     with pytest.raises(ValueError, match="private name"):
         condense(source)
+
+
+def test_the_romfs_image_fits_a_boards_partition_and_is_the_same_each_time(tmp_path: Path) -> None:
+    """Both packages and the table are in it, nothing of the bench; 128 KiB is what the ESP32 port's partition table gives."""
+    contents = []
+    for name in ("first.romfs", "second.romfs"):
+        make_romfs_image(image(), tmp_path / name)
+        contents.append((tmp_path / name).read_bytes())
+    assert contents[0] == contents[1]
+    assert contents[0].startswith(b"\xd2\xcd\x31")
+    assert len(contents[0]) <= 128 << 10
+    for part in (b"lamppost_node", b"lamppost_protocol", b"app.mpy", b"generator.tbl"):
+        assert part in contents[0]
+    assert b"machine_models" not in contents[0]
