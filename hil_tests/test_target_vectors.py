@@ -10,7 +10,7 @@ from bench.console import Repl
 from bench.installer import install
 from bench.targets.target import Device, Setup, Target
 from lamppost_protocol.p256_tables import build_generator_table, build_table
-from street.node_device import LIBRARY, Image, compile_for_device
+from street.node_device import Image, compile_for_device
 from street.street_node import firmware
 
 PROTOCOL = Path(firmware().ROOT) / "protocol"
@@ -28,9 +28,10 @@ def repl(target: Target, target_image: Image, tmp_path_factory: pytest.TempPathF
     """The raw REPL of a device with the protocol, the runners and the generator's table on it."""
     folder = tmp_path_factory.mktemp("vectors")
     sources = [PROTOCOL / "tests/vector_runner.py", PROTOCOL / "tests/es256_runner.py", PROTOCOL / "lamppost_protocol/p256_tables.py"]
-    files = {path: content for path, content in target_image.files.items() if path.startswith(f"{LIBRARY}/lamppost_protocol/")}
+    library = target_image.library
+    files = {path: content for path, content in target_image.files.items() if path.startswith(f"{library}/lamppost_protocol/")}
     runners = compile_for_device(folder / "runners", sources)
-    files |= {f"{LIBRARY}/lamppost_protocol/{name}" if "tables" in name else f"{LIBRARY}/{name}": each for name, each in runners.items()}
+    files |= {f"{library}/lamppost_protocol/{name}" if "tables" in name else f"{library}/{name}": each for name, each in runners.items()}
     files[f"{TABLES}/generator_2k.tbl"] = build_generator_table(5, 2)
     device: Device = target.device(Setup(folder, "vectors"))
     try:

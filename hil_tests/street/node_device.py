@@ -20,16 +20,21 @@ FEED = "import machine\nmachine.WDT(timeout=60000).feed()"
 
 @dataclass(frozen=True)
 class Image:
-    """The firmware of this tree: files by their path on the device, and the bytecode of the target's stand-ins for `machine`."""
+    """The firmware of this tree: files by their path on the device, and the bytecode of the target's stand-ins for `machine`.
 
+    `library`: the folder in which the packages lie.
+    """
+
+    library: str
     files: Mapping[str, bytes]
     machine_files: Mapping[str, bytes]
 
 
 def build_target_image(folder: Path, target: Target) -> Image:
     """Compile this tree's firmware as `make_image.py` does, and the target's stand-ins the same way."""
-    files = compiled_firmware(folder / "image", ROM in target.capabilities)
-    return Image(files, compile_for_device(folder / target.name / "machine", target.machine_sources))
+    is_rom = ROM in target.capabilities
+    files = compiled_firmware(folder / "image", is_rom)
+    return Image(ROM_LIBRARY if is_rom else LIBRARY, files, compile_for_device(folder / target.name / "machine", target.machine_sources))
 
 
 def compiled_firmware(folder: Path, is_rom: bool) -> dict[str, bytes]:
