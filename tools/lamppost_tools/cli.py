@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lamppost_tools import cli_authority, cli_node, cli_order, terminal
+from lamppost_tools import cli_authority, cli_node, cli_order, cli_site, terminal
 from lamppost_tools.errors import EXIT_DONE, EXIT_NO, MissingError, ToolError
 
 app = typer.Typer(
@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # its tracebacks show local variables, and some of ours are keys
-    help="Street furniture from the bench to the city: enrol nodes, sign and follow orders, read frames, run a street.",
+    help="Street furniture from the desk to the city: plan a street, enrol nodes, sign and follow orders, read frames, run a street.",
     epilog="Exit codes: 0 done, 1 it ran and the answer is no, 2 wrong usage, 3 something needed is missing, "
     "4 no answer in time. NO_COLOR is honoured. Example: lamppost demo --once",
 )
@@ -22,7 +22,9 @@ frame_app = typer.Typer(no_args_is_help=True, help="Look into frames.")
 app.add_typer(cli_authority.app, name="authority")
 app.add_typer(cli_node.app, name="node")
 app.add_typer(cli_order.app, name="order")
+app.add_typer(cli_site.app, name="site")
 app.add_typer(frame_app, name="frame")
+app.command("plan", epilog="Example: lamppost plan site.toml --from 2027-03-01")(cli_site.plan)
 
 
 @frame_app.callback()

@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Who belongs to the network.")
 _REGISTRY = typer.Option(help="registry.json of the network", envvar="LAMPPOST_REGISTRY")
 _ENROL_EXAMPLE = """Example: lamppost node enrol --authority-key authority/authority-public.json --registry gateway/registry.json
 --nodes nodes --config lamp.toml, with lamp.toml holding: asset = "post 14"; latitude_deg = 52.52; longitude_deg = 13.4;
-dst = "eu"; [\\[fixtures]] kind = "lamp" (each on its own line)"""
+dst = "eu"; [\\[fixtures]] kind = "lamp" (each on its own line). Or, of a whole street: --site site.toml --asset "post 14" """
 
 
 @app.command(epilog=_ENROL_EXAMPLE)
@@ -23,6 +23,7 @@ def enrol(
     authority_key: Annotated[Path, typer.Option(help="authority-public.json: whose orders the node will obey")],
     nodes: Annotated[Path, typer.Option(help="folder that gets <id>/lamppost/, the node's flash content")],
     config: Annotated[Path | None, typer.Option(help="TOML: place, clock rule, fixtures with their settings")] = None,
+    site: Annotated[Path | None, typer.Option(help="instead of --config: a street's site file; --asset says which node of it")] = None,
     fixture: Annotated[list[str] | None, typer.Option(help="instead of --config: lamp, bin, air, lamp.1 ...; repeat it")] = None,
     node_id: Annotated[str | None, typer.Option("--id", help="8 hex digits; left out: a free random id")] = None,
     asset: Annotated[str | None, typer.Option(help="what the city calls this piece of furniture")] = None,
@@ -32,16 +33,22 @@ def enrol(
     from lamppost_tools.authority_public import read_authority_public
     from lamppost_tools.enrol import KeySource, enrol_node
     from lamppost_tools.node_config import config_of_fixtures, load_node_config
+    from lamppost_tools.site_file import node_of_site
 
-    if (config is None) == (not fixture):
-        raise UsageError("give either --config FILE or --fixture KIND", "see `lamppost node enrol --help`")
+    if (config is not None) + (site is not None) + bool(fixture) != 1:
+        raise UsageError("give one of --config FILE, --site FILE and --fixture KIND", "see `lamppost node enrol --help`")
     authority = read_authority_public(authority_key)
-    if config is not None:
-        settings, asset_of_file = load_node_config(config, authority.network)
-    else:
-        settings, asset_of_file = config_of_fixtures(fixture or [], authority.network), None
     number = None if node_id is None else parse_node(node_id)
-    made = enrol_node(Registry(registry), nodes, authority_key, settings, number, asset or asset_of_file, KeySource())
+    schedules = None
+    if site is not None:
+        settings, asset, id_of_file, schedules = node_of_site(site, asset, authority.network)
+        number = id_of_file if number is None else number
+    elif config is not None:
+        settings, asset_of_file = load_node_config(config, authority.network)
+        asset = asset or asset_of_file
+    else:
+        settings = config_of_fixtures(fixture or [], authority.network)
+    made = enrol_node(Registry(registry), nodes, authority_key, settings, number, asset, KeySource(), schedules)
     if is_json:
         terminal.print_json(made)
         return

@@ -7,7 +7,7 @@ folder under a temporary name, add to the registry (where ids and keys are check
 import binascii
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,12 @@ def enrol_node(
     node: int | None,
     asset: str | None,
     keys: KeySource,
+    schedules: Mapping[str, list[Any]] | None = None,
 ) -> dict[str, Any]:
     """Enrol one node. Returns {"node", "epoch", "fixtures", "flash_folder", ...}, no secret. Raises ToolError.
 
-    `node` None draws a free id. The command key that the node will obey comes from the authority's public file.
+    `node` None draws a free id. `schedules` by fixture name: what a lamp follows from its first start on, until an order brings
+    another. The command key that the node will obey comes from the authority's public file.
     """
     authority = read_authority_public(authority_public)
     network = authority.network
@@ -90,7 +92,7 @@ def enrol_node(
     fresh = nodes_folder / f".{name}.new"
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        _write_flash(fresh, identity, config)
+        _write_flash(fresh, identity, config, schedules or {})
         registry.path.parent.mkdir(parents=True, exist_ok=True)
         registry.add(network, node, entry, hop_key)
         fresh.rename(final)
@@ -103,9 +105,9 @@ def enrol_node(
     }  # fmt: skip
 
 
-def _write_flash(folder: Path, identity: dict[str, Any], config: dict[str, Any]) -> None:
+def _write_flash(folder: Path, identity: dict[str, Any], config: dict[str, Any], schedules: Mapping[str, list[Any]]) -> None:
     flash = folder / FLASH_FOLDER
-    for part in ("tables", "counters"):
+    for part in ("tables", "counters", "settings"):
         (flash / part).mkdir(parents=True)
     folder.chmod(0o700)
     key = identity["command_key"]
@@ -116,6 +118,8 @@ def _write_flash(folder: Path, identity: dict[str, Any], config: dict[str, Any])
     write_file(flash / "identity.cbor", cbor.encode(identity), OWNER_ONLY_MODE)
     for copy in ("tx.0", "tx.1"):
         write_file(flash / "counters" / copy, checked_value([identity["epoch"], 0]))
+    for name, schedule in schedules.items():
+        write_file(flash / "settings" / f"{name}.schedule", checked_value(schedule))
 
 
 def checked_value(value: object) -> bytes:

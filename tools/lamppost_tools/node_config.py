@@ -12,15 +12,12 @@ from lamppost_protocol import cbor, profiles
 from lamppost_protocol.errors import ProtocolError
 
 from lamppost_tools.errors import MissingError, UsageError
+from lamppost_tools.node_keys import DST_RULES, FIXTURE_KEYS, MAX_INSTANCE, NODE_KEYS
 
-FIXTURE_KINDS = ("lamp", "bin", "air")
-_DST_RULES = ("none", "eu", "us")
+FIXTURE_KINDS = tuple(FIXTURE_KEYS)
 _MICRODEGREES = 1_000_000
 #: The node's own keys besides place, clock rule and fixtures; the node checks their ranges.
-_INTEGER_KEYS = (
-    "utc_offset_s", "report_s", "health_s", "hello_s", "beacon_s", "spool_bytes", "frame_records", "drift_ppm",
-)  # fmt: skip
-_MAX_INSTANCE = 15
+_INTEGER_KEYS = tuple(key.name for key in NODE_KEYS if not key.name.endswith("_udeg") and key.name != "network")
 _ADVICE = "see `lamppost node enrol --help` for an example"
 
 
@@ -60,8 +57,8 @@ def node_config(raw: dict[str, Any], network: int) -> tuple[dict[str, Any], str 
             config[f"{name}_udeg"] = _microdegrees(name, degrees)
     dst = rest.pop("dst", None)
     if dst is not None:
-        if dst not in _DST_RULES:
-            raise UsageError(f"dst: one of {', '.join(_DST_RULES)}", _ADVICE)
+        if dst not in DST_RULES:
+            raise UsageError(f"dst: one of {', '.join(DST_RULES)}", _ADVICE)
         config["dst"] = dst
     for name in _INTEGER_KEYS:
         if name in rest:
@@ -92,8 +89,8 @@ def _fixture(item: Any) -> dict[str, Any]:
     profiles.by_name(item["kind"])  # every kind is a profile's name
     fixture = {name: _value(f"{item['kind']}.{name}", value) for name, value in item.items()}
     fixture["instance"] = _integer("instance", item.get("instance", 0))
-    if not 0 <= fixture["instance"] <= _MAX_INSTANCE:
-        raise UsageError(f"instance: 0 to {_MAX_INSTANCE}", _ADVICE)
+    if not 0 <= fixture["instance"] <= MAX_INSTANCE:
+        raise UsageError(f"instance: 0 to {MAX_INSTANCE}", _ADVICE)
     return fixture
 
 

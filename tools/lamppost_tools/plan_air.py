@@ -1,0 +1,64 @@
+"""What a node's frames cost on the air: time, its share of what the law gives, and of a channel that all nodes share."""
+
+import math
+from typing import NamedTuple
+
+from lamppost_protocol import elision
+from lamppost_protocol.airtime import time_on_air_us
+from lamppost_protocol.ledger import HOUR_MS
+from lamppost_protocol.regions import Band, Radio, check_radio, most_packet_bytes, reserve_us
+
+from lamppost_tools.plan_figures import DAY_S
+from lamppost_tools.plan_frames import Stream, acknowledgement, packets
+
+_DAY_HOURS = DAY_S / 3600
+
+
+class Air(NamedTuple):
+    """A day of one node on LoRa, in microseconds: its packets, the gateway's acknowledgements; packets a frame at most."""
+
+    uplink_us: float
+    acknowledgement_us: float
+    packets_a_frame: int
+    allowance_us: float | None
+
+
+def air(streams: list[Stream], radio: Radio) -> Air:
+    """What these streams cost with this (lawful) radio. `allowance_us`: what the law gives in a day, None: no bound."""
+    bands = check_radio(radio)
+    most_bytes = min(most_packet_bytes(band, radio) for band in bands)
+    uplink_us = 0.0
+    most_packets = 1
+    for stream in streams:
+        sizes = packets(stream.frame, elision.TRAFFIC_UPLINK, most_bytes)
+        most_packets = max(most_packets, len(sizes))
+        uplink_us += stream.records_a_day * sum(_us(size, radio) for size in sizes)
+    answer_us = sum(_us(size, radio) for size in packets(acknowledgement(), elision.TRAFFIC_ACKNOWLEDGEMENT, most_bytes))
+    answers = sum(stream.records_a_day for stream in streams)
+    return Air(uplink_us, answers * answer_us, most_packets, allowance_us(bands))
+
+
+def _us(packet_bytes: int, radio: Radio) -> int:
+    return time_on_air_us(packet_bytes, radio.spreading_factor, radio.bandwidth_hz, radio.coding_rate, radio.preamble_symbols)
+
+
+def allowance_us(bands: list[Band]) -> float | None:
+    """Airtime that a radio may use in a day without touching the reserve: each sub-band once, each hopping channel for itself."""
+    total_us = 0.0
+    counted: list[str] = []
+    for band in bands:
+        if band.airtime_us is None:
+            return None
+        if band.is_per_channel or band.name not in counted:
+            counted.append(band.name)
+            total_us += (band.airtime_us - reserve_us(band)) * HOUR_MS / band.window_ms * _DAY_HOURS
+    return total_us
+
+
+def lost_percent(air_us_a_day: float, channels: int) -> float:
+    """Packets that meet another on their channel, in percent, with `air_us_a_day` of airtime spread evenly over `channels`.
+
+    Pure ALOHA, nobody listening first: 1 - exp(-2 G). Ref: N. Abramson, The ALOHA System, 1970. Pessimistic: a stronger packet often
+    survives, and spreading factors disturb each other little.
+    """
+    return 100 * (1 - math.exp(-2 * air_us_a_day / (DAY_S * 1e6 * channels)))

@@ -1,0 +1,143 @@
+"""What a site file may say, table by table. Never stops at a mistake; what comes out is only used when there is none."""
+
+from typing import Any
+
+from lamppost_protocol import cbor
+
+from lamppost_tools import node_keys
+from lamppost_tools.errors import UsageError
+from lamppost_tools.node_config import node_config
+from lamppost_tools.node_keys import Key
+from lamppost_tools.site import BATTERY, LORA, MAINS, SERIAL, Site, SiteNode
+from lamppost_tools.site_air import check_radio_table
+from lamppost_tools.site_document import Document
+from lamppost_tools.site_fixtures import KINDS, check_fixtures, fixture_keys
+from lamppost_tools.site_place import check_place
+from lamppost_tools.site_schedules import check_schedules
+from lamppost_tools.site_values import choice, dotted, hex_number, numbers, shown, table, tables, text, unknown_keys
+from lamppost_tools.toml_lines import Where
+
+#: Keys of a node's configuration that a street has in common and one node may set otherwise; place and network are the street's.
+PACE_KEYS = {key.name: key for key in node_keys.NODE_KEYS if key.name not in ("network", "latitude_udeg", "longitude_udeg", "utc_offset_s")}
+_TOP = ("name", "network", "place", "defaults", "schedule", "lora", "gateway", "node")
+_NODE = ("asset", "id", "link", "supply", "battery_mah", "fixtures", "latitude_deg", "longitude_deg", *PACE_KEYS)
+_LINK = ("kind", "port", "spreading_factor")
+_MOST_MAH = 1_000_000
+_OUTBOX_MB = Key("outbox_mb", 1024, 1, 1_000_000, "MB", "max_mb of the gateway's [outbox]")
+
+
+def check_document(document: Document) -> Site | None:
+    """The site, its mistakes noted in `document`; None when it is too damaged to have one."""
+    values = document.values
+    unknown_keys(document, (), values, _TOP)
+    text(document, (), values, "name", "")
+    network = hex_number(document, (), values, "network")
+    place = check_place(document, ("place",), table(document, (), values, "place", is_required=True))
+    schedules = check_schedules(document, table(document, (), values, "schedule"))
+    defaults = table(document, (), values, "defaults")
+    unknown_keys(document, ("defaults",), defaults, (*PACE_KEYS, *KINDS))
+    pace = numbers(document, ("defaults",), defaults, PACE_KEYS)
+    fixtures: dict[str, dict[str, Any]] = {
+        kind: fixture_keys(document, ("defaults", kind), table(document, ("defaults",), defaults, kind), kind, schedules) for kind in KINDS
+    }
+    gateway = table(document, (), values, "gateway")
+    unknown_keys(document, ("gateway",), gateway, ("outbox_mb",))
+    outbox_mb = numbers(document, ("gateway",), gateway, {"outbox_mb": _OUTBOX_MB}).get("outbox_mb", _OUTBOX_MB.default)
+    listed = tables(document, (), values, "node")
+    spreading_factors: dict[int, Where] = {}
+    nodes = [_node(document, ("node", i), raw, place, pace, fixtures, schedules, spreading_factors) for i, raw in enumerate(listed)]
+    if not listed and isinstance(values.get("node", []), list):
+        document.wrong((), "no node", "add a [[node]] table for each piece of furniture")
+    is_on_lora = any(node.link == LORA for node in nodes)
+    radio = check_radio_table(document, values.get("lora"), spreading_factors, is_on_lora)
+    _doubles(document, nodes)
+    return Site(str(values.get("name", "")), network, nodes, radio, int(outbox_mb or 0))
+
+
+def _node(
+    document: Document, where: Where, raw: dict[str, Any], place: dict[str, Any], pace: dict[str, int],
+    defaults: dict[str, dict[str, Any]], schedules: dict[str, list[Any]], spreading_factors: dict[int, Where],
+) -> SiteNode:  # fmt: skip
+    unknown_keys(document, where, raw, _NODE)
+    asset = text(document, where, raw, "asset", None)
+    number = hex_number(document, where, raw, "id")
+    own = numbers(document, where, raw, PACE_KEYS)
+    here: dict[str, Any] = {**place, **{name: raw[name] for name in ("latitude_deg", "longitude_deg") if name in raw}}
+    if here != place:
+        here = check_place(document, where, here, set(raw))
+    supply = choice(document, where, raw, "supply", MAINS, (MAINS, BATTERY))
+    battery = Key("battery_mah", None, 1, _MOST_MAH, "mAh", "the battery's capacity")
+    capacity_mah = numbers(document, where, raw, {"battery_mah": battery}).get("battery_mah")
+    if supply == BATTERY and "battery_mah" not in raw:
+        document.wrong((*where, "supply"), f"{dotted(where)}: battery_mah is missing", "add battery_mah, the battery's capacity")
+    if supply == MAINS and "battery_mah" in raw:
+        document.wrong(
+            (*where, "battery_mah"), f"{dotted((*where, 'battery_mah'))} without a battery", 'write supply = "battery", or leave it out'
+        )
+    link, port, spreading_factor = _link(document, where, raw, spreading_factors)
+    fixtures, planned = check_fixtures(document, where, raw, defaults, schedules)
+    config = {**here, **pace, **own, "fixtures": fixtures, "asset": asset}
+    _fits(document, where, config)
+    line = document.line(where) or 0
+    return SiteNode(asset, number, line, config, planned, link, port, spreading_factor, supply, capacity_mah)
+
+
+def _link(document: Document, where: Where, raw: dict[str, Any], spreading_factors: dict[int, Where]) -> tuple[str, str | None, int | None]:
+    link = table(document, where, raw, "link")
+    if "link" not in raw:
+        document.wrong(where, f"{dotted((*where, 'link'))} is missing", 'add link = { kind = "serial", port = "/dev/serial/by-id/..." }')
+        return SERIAL, None, None
+    where = (*where, "link")
+    unknown_keys(document, where, link, _LINK)
+    kind = choice(document, where, link, "kind", None, (SERIAL, LORA))
+    if kind == SERIAL:
+        if "spreading_factor" in link:
+            document.wrong((*where, "spreading_factor"), f"{dotted(where)}: a cable has no spreading factor", "leave it out")
+        return SERIAL, text(document, where, link, "port", None), None
+    if "port" in link:
+        document.wrong((*where, "port"), f"{dotted(where)}: a radio has no port", "leave it out")
+    factor = numbers(document, where, link, {"spreading_factor": SPREADING_FACTOR}).get("spreading_factor")
+    if factor is not None:
+        spreading_factors.setdefault(factor, (*where, "spreading_factor"))
+    document.remark(where, "the firmware has no LoRa link yet", "this node can be planned, not enrolled")
+    return LORA, None, factor
+
+
+SPREADING_FACTOR = Key("spreading_factor", None, 5, 12, "", "the radio's spreading factor")
+
+
+def _fits(document: Document, where: Where, config: dict[str, Any]) -> None:
+    """What all that makes must be a configuration the node can read."""
+    if document.problems:
+        return
+    try:
+        octets = len(cbor.encode(node_config(config, 1)[0]))
+    except UsageError as error:
+        document.wrong(where, f"{dotted(where)}: {error.what}", error.next_step)
+        return
+    if octets > node_keys.MAX_CONFIG_BYTES:
+        document.wrong(
+            where,
+            f"{dotted(where)}: a configuration of {octets} octets",
+            f"a node reads {node_keys.MAX_CONFIG_BYTES}: leave out what is as by default",
+        )
+
+
+def _doubles(document: Document, nodes: list[SiteNode]) -> None:
+    """Note ids, assets and ports that two nodes share."""
+    ways: tuple[tuple[str, Where, str], ...] = (
+        ("asset", ("asset",), "each piece of furniture has its own name"),
+        ("id", ("id",), "leave it out: enrolment draws a free one"),
+        ("port", ("link", "port"), "each node has a cable of its own"),
+    )
+    for name, way, fix in ways:
+        first: dict[Any, int] = {}
+        for i, node in enumerate(nodes):
+            value = getattr(node, name)
+            if not value:
+                continue
+            if value in first:
+                told = f"{value:08x}" if isinstance(value, int) else shown(value)
+                line = document.line(("node", first[value], *way))
+                document.wrong(("node", i, *way), f"{name} {told} is on line {line} too", fix)
+            first.setdefault(value, i)
