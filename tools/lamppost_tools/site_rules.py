@@ -70,7 +70,7 @@ def _node(
     capacity_mah = numbers(document, where, raw, {"battery_mah": battery}).get("battery_mah")
     if supply == BATTERY and "battery_mah" not in raw:
         document.wrong((*where, "supply"), f"{dotted(where)}: battery_mah is missing", "add battery_mah, the battery's capacity")
-    if supply == MAINS and "battery_mah" in raw:
+    if raw.get("supply", MAINS) == MAINS and "battery_mah" in raw:
         document.wrong(
             (*where, "battery_mah"), f"{dotted((*where, 'battery_mah'))} without a battery", 'write supply = "battery", or leave it out'
         )

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,3 +81,20 @@ def broker_port() -> Iterator[int]:
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def lamppost() -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """Runs the command as a person would: words after `lamppost`, standard input as `data`, environment by name."""
+
+    def run(*arguments: str, data: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "lamppost_tools", *arguments],
+            input=data,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "COLUMNS": "200", "TERM": "dumb", **environment},
+        )
+
+    return run

@@ -2,9 +2,6 @@
 
 import base64
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,19 +13,8 @@ from lamppost_tools.durable import read_json
 COMMANDS = [
     ["authority", "init"], ["authority", "run"], ["node", "enrol"], ["node", "list"], ["node", "revoke"],
     ["order", "dim"], ["order", "cancel"], ["order", "schedule"], ["order", "resend"], ["order", "show"],
-    ["frame", "decode"], ["demo"],
+    ["frame", "decode"], ["demo"], ["site", "check"], ["site", "new"], ["plan"],
 ]  # fmt: skip
-
-
-def lamppost(*arguments: str, data: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "lamppost_tools", *arguments],
-        input=data,
-        capture_output=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "COLUMNS": "200", "TERM": "dumb", **environment},
-    )
 
 
 def all_commands(command, path=()):
@@ -56,12 +42,12 @@ def test_help_everywhere_with_an_example(path):
 
 
 @pytest.mark.parametrize(("words", "shown"), [(("node", "enrol"), "[[fixtures]]"), (("order", "schedule"), "[[week]]")])
-def test_help_shows_toml_tables_as_they_are_written(words, shown):
+def test_help_shows_toml_tables_as_they_are_written(lamppost, words, shown):
     """What looks like markup to the help's printer reaches the reader all the same."""
     assert shown.encode() in lamppost(*words, "--help", NO_COLOR="1").stdout
 
 
-def test_help_runs_without_colour_when_told():
+def test_help_runs_without_colour_when_told(lamppost):
     """NO_COLOR is honoured, and help ends with 0."""
     done = lamppost("order", "dim", "--help", NO_COLOR="1", TERM="xterm-256color", FORCE_COLOR="")
     assert done.returncode == 0
@@ -99,7 +85,7 @@ def test_help_runs_without_colour_when_told():
         (["frame", "decode", "00", "--hop-keys", "list.json"], 1, b"hop-keys.json"),
     ],
 )
-def test_errors_say_what_to_do_next(tmp_path, monkeypatch, arguments, code, words):
+def test_errors_say_what_to_do_next(lamppost, tmp_path, monkeypatch, arguments, code, words):
     """A mistake gets its exit code and a sentence, never a traceback."""
     monkeypatch.chdir(tmp_path)
     Path("list.json").write_text("[]")
@@ -111,14 +97,14 @@ def test_errors_say_what_to_do_next(tmp_path, monkeypatch, arguments, code, word
     assert b"Traceback" not in done.stderr
 
 
-def test_errors_are_json_where_asked():
+def test_errors_are_json_where_asked(lamppost):
     """With --json an error is a document too."""
     done = lamppost("order", "show", "1", "--network", "cafe", "--broker-port", "1", "--json")
     assert done.returncode == 3
     assert set(json.loads(done.stdout)) == {"error", "next_step"}
 
 
-def test_a_city_from_the_command_line(tmp_path, monkeypatch):
+def test_a_city_from_the_command_line(lamppost, tmp_path, monkeypatch):
     """init, enrol, list, revoke and decode work together, as words and as JSON, and show no secret in either form."""
     monkeypatch.chdir(tmp_path)
     passphrase = tmp_path / "passphrase"
