@@ -53,10 +53,14 @@ def test_ten_years_wear_less_than_a_tenth_of_the_flash() -> None:
 
 
 class Day:
-    """A lamp's and a second fixture's day on one flash: 2,880 records and frames, 10 orders, 5 power-ups, and what goes with them."""
+    """A lamp's and a second fixture's day on one flash: 2,880 records and frames, 10 orders, 5 power-ups, and what goes with them.
 
-    def __init__(self, flash: LittlefsFlash):
+    `every_min`: minutes between the two fixtures' records.
+    """
+
+    def __init__(self, flash: LittlefsFlash, every_min: int = 1):
         self._flash = flash
+        self._every_min = every_min
         self._value = 0
         self._ticks = FakeTicks()
 
@@ -78,7 +82,7 @@ class Day:
             if minute % 288 == 0:
                 self._power_up()
             self._ticks.advance(60_000)
-            for _ in range(2):
+            for _ in range(0 if minute % self._every_min else 2):
                 self._value += 1
                 lamp_record(self._spool, self._value)
                 self._sequence.take()

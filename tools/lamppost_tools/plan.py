@@ -23,8 +23,10 @@ _BITS_AN_OCTET = 10
 
 _PERIODS = "report_s, health_s and the schedule's changes of level; alarms, orders and repeats come on top"
 _ONE_A_FRAME = "the firmware sends each record at once, in a frame of its own; those of one instant share one"
-_CODEC = "the protocol's own encoder, SLIP, acknowledgements, questions for the time"
-_AIRTIME = "SX1261/2 datasheet 6.1.4 on the packets of WIRE.md 12; how the time is asked for on LoRa is not decided, so not counted"
+_CODEC = "the protocol's encoder on full records, as of a lit lamp after a year; SLIP, acknowledgements, questions for the time"
+_AIRTIME = (
+    "SX1261/2 datasheet 6.1.4 on the packets of WIRE.md 12, full records; how the time is asked for on LoRa is not decided, so not counted"
+)
 _SPOOL = "octets of the node's record form against spool_bytes less a segment; the flash must have twice spool_bytes free"
 _WEAR = "erases counted on littlefs by firmware/tests/test_flash_wear.py, worst block, 2 MB partition, 100,000 erases"
 _OUTBOX = "rows of that size in the outbox's pages against [gateway] outbox_mb, nothing delivered"

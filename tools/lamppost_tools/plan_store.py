@@ -12,11 +12,11 @@ ERASES_A_DAY = 15
 UNEVENNESS = 3
 PARTITION_BLOCKS = 512
 ENDURANCE = 100_000
-#: A row of the gateway's outbox: pages of 1,024 octets (`gateway/lamppost_gateway/outbox.py`), whole rows in each, a tenth for the tree.
+#: A row of the gateway's outbox: pages of 1,024 octets (`gateway/lamppost_gateway/outbox.py`), whole rows in each, an eighth for the tree.
 _PAGE_BYTES = 1024
 _PAGE_HEAD_BYTES = 8
-_ROW_BYTES = 55
-_TREE = 1.1
+_ROW_BYTES = 43
+_TREE = 1.13
 
 
 def spool_hours(streams: list[Stream], spool_bytes: int) -> float:
