@@ -29,9 +29,9 @@ def check_radio_table(document: Document, raw: Any, spreading_factors: dict[int,
                 (), "[lora] is missing although a node is on LoRa", 'add [lora] with region = "EU868" and channels_hz = [868100000]'
             )
         return None
-    before = len(document.problems)
     values = table(document, (), {"lora": raw}, "lora")
     unknown_keys(document, _WHERE, values, ("region", "channels_hz", *_KEYS))
+    before = len(document.problems)
     region = choice(document, _WHERE, values, "region", None, tuple(sorted(REGIONS)))
     found = numbers(document, _WHERE, values, _KEYS)
     channels_hz = values.get("channels_hz")

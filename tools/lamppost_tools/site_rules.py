@@ -48,8 +48,10 @@ def check_document(document: Document) -> Site | None:
     nodes = [_node(document, ("node", i), raw, place, pace, fixtures, schedules, spreading_factors) for i, raw in enumerate(listed)]
     if not listed and isinstance(values.get("node", []), list):
         document.wrong((), "no node", "add a [[node]] table for each piece of furniture")
-    is_on_lora = any(node.link == LORA for node in nodes)
-    radio = check_radio_table(document, values.get("lora"), spreading_factors, is_on_lora)
+    on_lora = [i for i, node in enumerate(nodes) if node.link == LORA]
+    if on_lora:
+        document.remark(("node", on_lora[0], "link"), "the firmware has no LoRa link yet", "nodes on LoRa can be planned, not enrolled")
+    radio = check_radio_table(document, values.get("lora"), spreading_factors, bool(on_lora))
     _doubles(document, nodes)
     return Site(str(values.get("name", "")), network, nodes, radio, int(outbox_mb or 0))
 
@@ -90,6 +92,8 @@ def _link(document: Document, where: Where, raw: dict[str, Any], spreading_facto
     where = (*where, "link")
     unknown_keys(document, where, link, _LINK)
     kind = choice(document, where, link, "kind", None, (SERIAL, LORA))
+    if link.get("kind") != kind:
+        return SERIAL, None, None
     if kind == SERIAL:
         if "spreading_factor" in link:
             document.wrong((*where, "spreading_factor"), f"{dotted(where)}: a cable has no spreading factor", "leave it out")
@@ -99,7 +103,6 @@ def _link(document: Document, where: Where, raw: dict[str, Any], spreading_facto
     factor = numbers(document, where, link, {"spreading_factor": SPREADING_FACTOR}).get("spreading_factor")
     if factor is not None:
         spreading_factors.setdefault(factor, (*where, "spreading_factor"))
-    document.remark(where, "the firmware has no LoRa link yet", "this node can be planned, not enrolled")
     return LORA, None, factor
 
 
