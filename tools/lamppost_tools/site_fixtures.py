@@ -107,11 +107,8 @@ def _wiring(document: Document, at: Where, item: dict[str, Any], fixture: dict[s
     for signal, pin in wiring.items():
         if signal not in pins:
             continue
-        if isinstance(pin, int) and pin in seen:
-            document.wrong(
-                (*at, signal), f"{dotted((*at, signal))} = {pin}: {seen[pin]} is on that pin too", f"the firmware has it on {pins[signal]}"
-            )
-        elif pin != pins[signal] or isinstance(pin, bool):
-            document.wrong((*at, signal), f"{dotted((*at, signal))} = {shown(pin)}: no such wire", f"the firmware has it on {pins[signal]}")
+        if pin != pins[signal] or isinstance(pin, bool):
+            why = f"{seen[pin]} is on that pin too" if isinstance(pin, int) and pin in seen else "no such wire"
+            document.wrong((*at, signal), f"{dotted((*at, signal))} = {shown(pin)}: {why}", f"the firmware has it on {pins[signal]}")
         if isinstance(pin, int):
             seen.setdefault(pin, signal)

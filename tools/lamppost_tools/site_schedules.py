@@ -53,7 +53,7 @@ def schedule_mistakes(raw: dict[str, Any]) -> list[tuple[Where, str]]:
         except KeyError as error:
             found.append((way, f"{error.args[0]} is missing"))
         except _REFUSALS as error:
-            found.append((way, str(error)))
+            found.append((way, str(error).removeprefix("schedule: ")))
 
     for key in raw:
         if key == "default_level" or key not in _PARTS:
