@@ -100,7 +100,9 @@ def plan(
     try:
         day = datetime.date.today() if first is None else datetime.date.fromisoformat(first)
     except ValueError:
-        raise UsageError(f"--from {first!r} is no date", "for example --from 2027-03-01") from None
+        day = datetime.date.min
+    if not 2000 <= day.year <= 2098:
+        raise UsageError(f"--from {first!r} is no date from 2000 to 2098", "for example --from 2027-03-01")
     site = load_site(file)
     made = make_plan(site, day)
     if is_json:

@@ -32,7 +32,7 @@ _WEAR = "erases counted on littlefs by firmware/tests/test_flash_wear.py, worst 
 _OUTBOX = "rows of that size in the outbox's pages against [gateway] outbox_mb, nothing delivered"
 _LIGHT = "schedule, sun and power_*_dw of the file, 365 nights; ramps and stagger left out"
 _AWAKE = "ESP32 and SX1262 datasheets, second hand: modem-sleep 27 to 44 mA, receiver 4.6 mA, 22 dBm 118 mA; A02YYUW 8 mA, PMS5003 100 mA"
-_ASLEEP = "the firmware has NO deep sleep: a bound, 10 uA between frames, 4.4 s awake for each (make bench, rv32), sensors cut off"
+_ASLEEP = "the firmware has NO deep sleep: a bound, 10 uA between frames, 1.5 s awake for each (make bench, rv32, ROMFS), sensors cut off"
 _ALOHA = "pure ALOHA, 1 - exp(-2 G), Abramson 1970: nobody listens first, no packet survives another"
 
 

@@ -20,8 +20,9 @@ RADIO_SLEEP_MA = 0.0006
 RANGER_MA = 8.0
 COUNTER_MA = 100.0
 COUNTER_STANDBY_MA = 0.2
-#: From reset to the first frame, on RV32 in QEMU at an ESP32-C3's pace (`make bench`, rows `rv32`): each wake-up would cost as much.
-WAKE_S = 4.4
+#: From reset to the first frame on RV32 in QEMU at an ESP32-C3's pace, bytecode in ROMFS (`make bench`, rows `rv32`; from files 4.4 s):
+#: each wake-up would cost as much.
+WAKE_S = 1.5
 #: `firmware/lamppost_node/fixtures/air.py`: the fan runs for so long before a report; reports nearer than this let it run on.
 _SETTLE_S = 35
 _REST_FROM_S = 120

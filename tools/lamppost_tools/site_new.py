@@ -11,11 +11,12 @@ from lamppost_protocol.regions import REGIONS, Radio, UnlawfulError, check_radio
 from lamppost_tools import node_keys
 from lamppost_tools.durable import write_file
 from lamppost_tools.errors import RefusedError, UsageError
-from lamppost_tools.node_keys import DST_RULES, FIXTURE_KEYS
+from lamppost_tools.node_keys import DST_RULES, FIXTURE_KEYS, Key
 from lamppost_tools.site import LORA, SERIAL, Site
 from lamppost_tools.site_document import in_words
 from lamppost_tools.site_file import read_site
 from lamppost_tools.site_place import implausible
+from lamppost_tools.site_rules import PACE_KEYS
 
 _MOST_NODES = 500
 #: Channels that every region's table allows at 125 kHz, or at 500 kHz where one channel may only be used that wide.
@@ -183,7 +184,15 @@ dst = {_quoted(found["dst"])}""",
         link = 'kind = "lora"' if found["link"] == LORA else port
         fixture = f'{{ kind = "{kind}", wiring = {{ {pins} }} }}'
         parts.append(f"[[node]]\nasset = {_quoted(f'{kind} {number}')}\nlink = {{ {link} }}\nfixtures = [{fixture}]")
+    parts.append(_reference("[defaults] or a [[node]]", tuple(PACE_KEYS.values())))
+    parts.append(_reference(f"[defaults.{kind}] or a {kind} among fixtures", FIXTURE_KEYS[kind]))
     return "\n\n".join(parts) + "\n"
+
+
+def _reference(where: str, keys: tuple[Key, ...]) -> str:
+    """Every key that may stand there, as comments, with default, range and meaning."""
+    rows = [f"#{key.name} = {key.default}".ljust(34) + f"# {key.low} to {key.high} {key.unit}: {key.meaning}" for key in keys]
+    return "\n".join([f"# Whatever {where} may hold, with its default:", *rows]).replace(" : ", ": ")
 
 
 _NIGHT = """[schedule.night]

@@ -235,6 +235,16 @@ def test_places_and_clocks_that_cannot_belong_together(place, key):
         assert "swapped" in found[2]
 
 
+def test_a_node_elsewhere_has_its_own_place():
+    """One node's own coordinates count for it alone, and are held against the street's clock."""
+    own = 'asset = "post 15"\nlatitude_deg = 52.6\nlongitude_deg = 13.5\n'
+    document = Document(SITE.replace('asset = "post 15"\n', own), "site.toml", Path())
+    site = check_document(document)
+    assert [node.config["latitude_deg"] for node in site.nodes] == [52.52, 52.52, 52.6]
+    assert document.problems == []
+    assert [problem.line for problem in problems(SITE.replace('asset = "post 15"\n', own.replace("13.5", "-73.5")))] == [47]
+
+
 def test_a_node_of_the_site_is_enrolled(lamppost, city, tmp_path):
     """Its configuration is one that the firmware accepts, and its lamp follows the file's schedule from the first start."""
     path = tmp_path / "site.toml"

@@ -1,14 +1,17 @@
 """Whatever the questions are answered, the file that comes out passes `check`; what will not do is refused at once."""
 
 import os
+import re
 import stat
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from lamppost_tools.errors import UsageError
+from lamppost_tools.node_keys import FIXTURE_KEYS
 from lamppost_tools.site_file import read_site
 from lamppost_tools.site_new import QUESTIONS, answers, site_text, write_site
+from lamppost_tools.site_rules import PACE_KEYS
 
 OPTIONS = {
     "name": st.text(max_size=20),
@@ -49,6 +52,24 @@ def test_every_region_gets_a_lawful_radio(tmp_path, region):
     """The radio it writes keeps that region's law."""
     found = answers({"link": "lora", "region": region}, None)
     assert write_site(tmp_path / "site.toml", site_text(found), False).radio.region == region
+
+
+@pytest.mark.parametrize("kind", ["lamp", "bin", "air"])
+def test_the_keys_it_lists_are_those_it_takes(tmp_path, kind):
+    """Each key that stands there as a comment, put in with its default, passes."""
+    path = tmp_path / "site.toml"
+    text = site_text(answers({"kind": kind, "power": "60"} if kind == "lamp" else {"kind": kind}, None))
+    lists = text.split("# Whatever ")[1:]
+    own, fixture = ([line[1:] for line in part.splitlines() if line.startswith("#")] for part in lists)
+    assert [len(own), len(fixture)] == [len(PACE_KEYS), len(FIXTURE_KEYS[kind])]
+    text = text.replace("report_s = 60\n", "\n".join(own) + "\n", 1)
+    if kind == "lamp":
+        text = re.sub(r"^power_\d+_dw = .*\n", "", text, flags=re.MULTILINE)
+        text = text.replace('schedule = "night"\n', 'schedule = "night"\n' + "\n".join(fixture) + "\n", 1)
+    else:
+        text = text.replace("[[node]]", f"[defaults.{kind}]\n" + "\n".join(fixture) + "\n[[node]]", 1)
+    path.write_text(text)
+    assert read_site(path)[1] == []
 
 
 @given(st.lists(st.text(max_size=6), max_size=30))
