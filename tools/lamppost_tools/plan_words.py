@@ -37,10 +37,10 @@ def _figures(figures: list[Figure]) -> dict[str, Any]:
 def print_plan(site: Site, first: datetime.date, plan: Plan) -> None:
     """Print the plan on standard output."""
     sources: list[str] = []
-    terminal.out.print(Text(terminal.harmless(f"plan of {site.name or 'the street'}, 365 nights from {first}"), "bold"))
+    _print_wrapped(f"plan of {site.name or 'the street'}, 365 nights from {first}", "bold")
     for group in plan.groups:
         others = f" and {len(group.assets) - 1} like it" if len(group.assets) > 1 else ""
-        terminal.out.print(Text(terminal.harmless(f"\n{group.assets[0]}{others} ({group.what})".lstrip("\n")), "bold"))
+        _print_wrapped(f"{group.assets[0]}{others} ({group.what})", "bold")
         _print_figures(group.figures, sources)
     terminal.out.print(Text("the whole street, its gateway", "bold"))
     _print_figures(plan.street, sources)

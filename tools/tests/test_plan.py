@@ -389,7 +389,9 @@ def test_the_command(tmp_path, lamppost):
     over = lamppost("plan", str(path))
     assert (over.returncode, b"does not fit" in over.stdout) == (1, True)
     path.write_text(load_text_with_a_battery(path))
-    assert b"NO deep sleep" in lamppost("plan", str(path)).stdout
+    text = lamppost("plan", str(path)).stdout.decode()
+    assert "NO deep sleep" in text
+    assert max(map(len, text.splitlines())) <= 80
     path.write_text("name = 7\n")
     assert lamppost("plan", str(path)).returncode == 1
 
