@@ -43,6 +43,7 @@ _STUCK_S = 120.0
 _LAST = 24
 LOG = "exchanges.log"
 _END = b"end "
+_HELLO = b"hello"
 _DEAD = 0
 
 
@@ -199,7 +200,10 @@ class LockStepBoard:
         self._advance(self._start_us + round((self.now_s + seconds) * 1_000_000))
 
     def suffer(self, fault: str) -> None:
-        """With the next answer: `cut K HALF|WHOLE` (power fails in the K-th flash operation from then), `reset`, `hang`."""
+        """With the next answer: `cut K HALF|WHOLE` (power fails in the K-th flash operation from then), `reset`, `hang`.
+
+        Not with the answer that lets a program begin: it has no watchdog yet.
+        """
         self._fault = fault
 
     def run(self, until_s: float) -> bool:
@@ -268,7 +272,7 @@ class LockStepBoard:
         return line
 
     def _answer_of(self, line: bytes) -> bytes:
-        if line == b"hello":
+        if line == _HELLO:
             self.cabinet.start(self.now_s)
             self.line.close()
             return b"ok"
@@ -288,7 +292,7 @@ class LockStepBoard:
         return f"ok {data} {waiting} {line.quiet_ms(now_s)}".encode()
 
     def _reply(self, line: bytes, answer: bytes) -> None:
-        if self._fault:
+        if self._fault and line != _HELLO:
             answer = f"do {self._fault}\t".encode() + answer
             self._fault = ""
         os.write(self._answer, answer + b"\n")
