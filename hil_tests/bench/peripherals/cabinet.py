@@ -9,6 +9,7 @@ from .a02yyuw import A02YYUW
 from .ade7953 import ADDRESS as ADE7953_ADDRESS
 from .ade7953 import ADE7953
 from .bus import I2CModel, UartModel
+from .ether import Ether, Station
 from .lamp import Lamp
 from .lis3dh import ADDRESS as LIS3DH_ADDRESS
 from .lis3dh import LIS3DH
@@ -16,7 +17,8 @@ from .pms5003 import PMS5003
 from .requests import HARD_RESET, PWRON_RESET, WDT_RESET, Requests
 from .sht4x import ADDRESS as SHT4X_ADDRESS
 from .sht4x import SHT4x
-from .street import Street
+from .street import Street, uniform
+from .sx1262 import SX1262
 from .wirings import COMMON_FAULTS, WIRINGS
 
 # From the sensor under the lid to the floor; the bin counts as full at FULL_MM below the sensor.
@@ -24,13 +26,13 @@ BIN_DEPTH_MM = 1000
 BIN_FULL_MM = 150
 _LID_OPEN_MM = 2500
 _RTC_2000_UNIX_S = 946684800
-SETTINGS = ("waste_mm", "tilt_deg", "lid")
+SETTINGS = ("waste_mm", "tilt_deg", "lid", "x_m", "y_m")
 
 
 class Cabinet:
-    """All hardware of one node. `name` only seeds it; `wiring` is a key of WIRINGS (KeyError otherwise)."""
+    """All hardware of one node. `name` only seeds it; `wiring` is a key of WIRINGS (KeyError otherwise); `ether`: shared by radios."""
 
-    def __init__(self, name: str, wiring: str, street: Street, now_s: float = 0.0) -> None:
+    def __init__(self, name: str, wiring: str, street: Street, now_s: float = 0.0, ether: Ether | None = None) -> None:
         parts, faults = WIRINGS[wiring]
         self.name = name
         self.wiring = wiring
@@ -57,11 +59,17 @@ class Cabinet:
             self.uart = A02YYUW(self.seed, self.distance_mm, self.temperature_c)
         if "particles" in parts:
             self.uart = PMS5003(self.seed, lambda at_s: street.pm25_ug_m3(street.unix_s(at_s)), self.humidity_percent)
+        self.radio: SX1262 | None = None
+        if "radio" in parts:
+            ppm = 2.0 - 4.0 * uniform(self.seed, 80, 0)  # a TCXO
+            self.radio = SX1262(self.seed, ether or Ether(street.seed), Station(name), ppm)
         self._fault_homes: dict[str, dict[str, float]] = {"bin": self._bin_faults, "cabinet": self._own_faults}
         if self.lamp is not None:
             self._fault_homes["lamp"] = self.lamp.faults
         if self.uart is not None:
             self._fault_homes["uart"] = self.uart.faults
+        if self.radio is not None:
+            self._fault_homes["radio"] = self.radio.faults
         for part, address in (
             ("meter", ADE7953_ADDRESS),
             ("temperature", SHT4X_ADDRESS),
@@ -97,6 +105,8 @@ class Cabinet:
                 chip.power_on(now_s)
             if self.uart is not None:
                 self.uart.power_on(now_s)
+            if self.radio is not None:
+                self.radio.power_on(now_s)
         self.is_running = True
         self.starts += 1
         return cause
@@ -111,6 +121,8 @@ class Cabinet:
             self.lamp.set_relay(now_s, False, "released")
         if self.uart is not None:
             self.uart.close()
+        if self.radio is not None:
+            self.radio.select(1, now_s)
 
     def watchdog_bites(self) -> None:
         """The caller kills the program now; its next start says WDT_RESET."""
@@ -133,6 +145,7 @@ class Cabinet:
         self._advance(now_s)
         given = fault.default if value is None else float(value)
         self.faults[name] = self._fault_homes[fault.part][fault.name] = given
+        self._advance(now_s)
         if self.lamp is not None:
             self.lamp.note(now_s, "fault")
 
@@ -143,6 +156,7 @@ class Cabinet:
             fault = self.fault_table[each]
             self.faults.pop(each, None)
             self._fault_homes[fault.part].pop(fault.name, None)
+        self._advance(now_s)
         if self.lamp is not None:
             self.lamp.note(now_s, "fault")
 
@@ -152,6 +166,8 @@ class Cabinet:
             self.lamp.advance(now_s)
         if self.uart is not None:
             self.uart.advance(now_s)
+        if self.radio is not None:
+            self.radio.advance(now_s)
 
     def set(self, what: str, value: float | None) -> None:
         """Fix a true value (SETTINGS), or give it back to the street with None. Raises KeyError for an unknown one."""
@@ -161,6 +177,8 @@ class Cabinet:
             self.settings.pop(what, None)
         else:
             self.settings[what] = float(value)
+        if self.radio is not None:
+            self.radio.station.x_m, self.radio.station.y_m = self.settings.get("x_m", 0.0), self.settings.get("y_m", 0.0)
 
     # -- the truth --------------------------------------------------------------------------------------------------
 

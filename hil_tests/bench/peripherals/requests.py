@@ -13,7 +13,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .bus import EINVAL, ENODEV, ETIMEDOUT, BusError
-from .wirings import DIMMER_PIN, PHOTOCELL_PIN, RELAY_PIN, SENSOR_I2C, SENSOR_UART
+from .wirings import (
+    DIMMER_PIN,
+    PHOTOCELL_PIN,
+    RADIO_BUSY_PIN,
+    RADIO_DIO1_PIN,
+    RADIO_NRESET_PIN,
+    RADIO_NSS_PIN,
+    RADIO_SPI,
+    RELAY_PIN,
+    SENSOR_I2C,
+    SENSOR_UART,
+)
 
 if TYPE_CHECKING:
     from .cabinet import Cabinet
@@ -59,7 +70,7 @@ class Requests:
     def _pin(self, words: list[str], now_s: float) -> str:
         pin, action = int(words[0]), words[1]
         if action == "get":
-            return str(self._cabinet.latch.get(pin, 0))
+            return str(self._level(pin, now_s))
         if action == "in":
             self._cabinet.latch.pop(pin, None)
             self._drive(pin, None, now_s)
@@ -71,7 +82,20 @@ class Requests:
             raise ValueError(action)
         return ""
 
+    def _level(self, pin: int, now_s: float) -> int:
+        """What the pin reads: the radio's outputs, else its own latch."""
+        radio = self._cabinet.radio
+        if radio is not None and pin == RADIO_BUSY_PIN:
+            return radio.busy(now_s)
+        if radio is not None and pin == RADIO_DIO1_PIN:
+            return radio.dio1(now_s)
+        return self._cabinet.latch.get(pin, 0)
+
     def _drive(self, pin: int, level: int | None, now_s: float) -> None:
+        if self._cabinet.radio is not None and pin == RADIO_NSS_PIN:
+            self._cabinet.radio.select(1 if level is None else level, now_s)
+        if self._cabinet.radio is not None and pin == RADIO_NRESET_PIN:
+            self._cabinet.radio.reset(1 if level is None else level, now_s)
         if self._cabinet.lamp is None:
             return
         if pin == RELAY_PIN:
@@ -145,7 +169,10 @@ class Requests:
         return " ".join(f"{address:02x}" for address in sorted(present) if "unplugged" not in present[address].faults)
 
     def _spi(self, words: list[str], now_s: float) -> str:
-        return "ff" * (len(words[1]) // 2) if len(words) > 1 else ""
+        written = bytes.fromhex(words[1]) if len(words) > 1 else b""
+        if self._cabinet.radio is not None and int(words[0]) == RADIO_SPI:
+            return self._cabinet.radio.transfer(written, now_s).hex()
+        return "ff" * len(written)
 
     def _wdt(self, words: list[str], now_s: float) -> str:
         self._cabinet.watchdog_s = int(words[0]) / 1000

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .cabinet import Cabinet
 from .control import Control
+from .ether import Ether
 from .street import Street
 from .wirings import WIRINGS
 
@@ -107,6 +108,7 @@ class Server:
 
     def __init__(self, street: Street, control_path: Path, clock_s: Callable[[], float]) -> None:
         self.street = street
+        self.ether = Ether(street.seed)
         self.doors: dict[str, Door] = {}
         self._clock_s = clock_s
         self._selector = selectors.DefaultSelector()
@@ -124,7 +126,7 @@ class Server:
         """Raises KeyError for an unknown wiring, ValueError for a name taken."""
         if name in self.doors:
             raise ValueError(f"node {name} twice")
-        self.doors[name] = Door(Cabinet(name, wiring, self.street, self._clock_s()), folder, self._selector)
+        self.doors[name] = Door(Cabinet(name, wiring, self.street, self._clock_s(), self.ether), folder, self._selector)
 
     def stop(self) -> None:
         self._is_stopping = True

@@ -7,12 +7,21 @@ RELAY_PIN = 26
 PHOTOCELL_PIN = 34
 SENSOR_UART = 2
 SENSOR_I2C = 0
+RADIO_SPI = 2
+RADIO_NSS_PIN = 4
+RADIO_NRESET_PIN = 13
+RADIO_BUSY_PIN = 35
+RADIO_DIO1_PIN = 36
 
 # Values of faults that are given none.
 _FIRE_C = 70.0
 _TILT_DEG = 60.0
 _NOISY_MM = 400.0
 _METER_OFFSET_W = 15.0
+_UNPLUGGED_MISO = 255.0
+_ANTENNA_LOSS_DB = 60.0
+_NOISY_SPI_OCTETS = 50.0
+_JAMMED_DBM = -60.0
 
 
 class Fault(NamedTuple):
@@ -37,6 +46,17 @@ _TEMPERATURE_FAULTS = {
 }
 _UART_FAULTS = {name: Fault("uart", name) for name in ("bad_checksum", "stuck", "unplugged")}
 
+_RADIO_FAULTS = {
+    **{
+        name: Fault("radio", name)
+        for name in ("busy_stuck", "dio1_broken", "tcxo_dead", "crc_error", "crc_unseen", "header_error", "brown_out")
+    },
+    "radio_unplugged": Fault("radio", "unplugged", _UNPLUGGED_MISO),
+    "antenna": Fault("radio", "antenna", _ANTENNA_LOSS_DB),
+    "noisy_spi": Fault("radio", "noisy_spi", _NOISY_SPI_OCTETS),
+    "jammed": Fault("radio", "jammed", _JAMMED_DBM),
+}
+
 # The whole table of wirings: parts and faults.
 WIRINGS: dict[str, tuple[tuple[str, ...], dict[str, Fault]]] = {
     "lamp": (("lamp", "meter"), _LAMP_FAULTS),
@@ -57,5 +77,6 @@ WIRINGS: dict[str, tuple[tuple[str, ...], dict[str, Fault]]] = {
         ("particles", "temperature", "lamp", "meter"),
         {**_LAMP_FAULTS, **_TEMPERATURE_FAULTS, **_UART_FAULTS, "fan": Fault("uart", "fan")},
     ),
+    "radio": (("radio",), _RADIO_FAULTS),
 }
 COMMON_FAULTS = {"bus_stuck": Fault("cabinet", "bus_stuck")}
