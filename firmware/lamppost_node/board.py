@@ -38,6 +38,16 @@ _I2C_SCL_PIN = 22
 _I2C_SDA_PIN = 21
 _I2C_HZ = 100_000  # long leads in a cabinet door
 
+_RADIO_SPI = 2
+_RADIO_HZ = 8_000_000
+_RADIO_SCK_PIN = 18
+_RADIO_MOSI_PIN = 23
+_RADIO_MISO_PIN = 19
+_RADIO_NSS_PIN = 4
+_RADIO_NRESET_PIN = 13
+_RADIO_BUSY_PIN = 35
+_RADIO_DIO1_PIN = 36
+
 
 class Board:
     """Makes and keeps the hardware objects. Every method raises what the hardware raises, except `release_lamp`."""
@@ -101,6 +111,17 @@ class Board:
             "i2c",
             lambda: machine.I2C(0, scl=machine.Pin(_I2C_SCL_PIN), sda=machine.Pin(_I2C_SDA_PIN), freq=_I2C_HZ),
         )
+
+    def radio(self) -> tuple[machine.SPI, machine.Pin, machine.Pin, machine.Pin, machine.Pin]:
+        """The LoRa radio's bus and its pins NSS, NRESET, BUSY and DIO1, as drivers.sx126x takes them."""
+        return self._once("radio", self._make_radio)
+
+    def _make_radio(self) -> tuple[machine.SPI, machine.Pin, machine.Pin, machine.Pin, machine.Pin]:
+        pin = machine.Pin
+        spi = machine.SPI(_RADIO_SPI, _RADIO_HZ, sck=pin(_RADIO_SCK_PIN), mosi=pin(_RADIO_MOSI_PIN), miso=pin(_RADIO_MISO_PIN))
+        outputs = pin(_RADIO_NSS_PIN, pin.OUT, value=1), pin(_RADIO_NRESET_PIN, pin.OUT, value=1)
+        inputs = pin(_RADIO_BUSY_PIN, pin.IN), pin(_RADIO_DIO1_PIN, pin.IN)
+        return (spi,) + outputs + inputs  # noqa: RUF005 (no [*a] in MicroPython)
 
     def reset_cause(self) -> int:
         """What `machine.reset_cause` says; on an ESP32 a brown-out looks like power-on."""

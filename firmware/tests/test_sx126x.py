@@ -1,0 +1,520 @@
+"""The LoRa radio's driver against the register-level model, faults included, over virtual time."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from bench.peripherals.ether import Ether, sensitivity_dbm
+from fake_buses import never_longer, run_virtual
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lamppost_node.drivers.errors import RadioFault
+from lamppost_node.drivers.sx126x import MAX_RECEIVE_MS, Reception, SX126x
+from lamppost_protocol import elision
+from lamppost_protocol.errors import RemoteError
+from lamppost_protocol.regions import REGIONS
+from radio_bench import Radio
+
+PACKET = bytes(range(98))
+EUROPE_HZ = 868_100_000
+BANDWIDTHS_HZ = (7812, 10416, 15625, 20833, 31250, 41666, 62500, 125000, 250000, 500000)
+
+
+def radios(story: Callable[[Radio, Radio], Awaitable[None]], distance_m: float = 500, tcxo_mv: int = 1800, **settings: Any) -> None:
+    """Run a story of two configured radios; at its end neither has spoken to a busy chip."""
+
+    async def work() -> None:
+        ether = Ether(1)
+        one, other = Radio("one", ether, 0, tcxo_mv), Radio("other", ether, distance_m, tcxo_mv)
+        for radio in (one, other):
+            await radio.driver.configure(**{"frequency_hz": EUROPE_HZ, "spreading_factor": 9, "bandwidth_hz": 125000, **settings})
+        await story(one, other)
+        assert one.model.ignored == other.model.ignored == 0
+
+    run_virtual(work())
+
+
+async def carry(sender: Radio, receiver: Radio, packet: bytes = PACKET, limit_ms: int = 5000) -> "Reception | None":
+    """Send while the other listens."""
+    listening = asyncio.create_task(receiver.driver.receive(limit_ms))
+    await asyncio.sleep(0.1)
+    await never_longer(sender.driver.send(packet), 600)
+    return await never_longer(listening, 600)
+
+
+async def fault_of(work: Awaitable[Any], limit_s: float = 20) -> str:
+    """The reason why it failed; never longer than the limit."""
+    try:
+        await never_longer(work, limit_s)
+    except RadioFault as fault:
+        assert fault.next_step in str(fault)
+        return fault.reason
+    return ""
+
+
+@pytest.mark.parametrize("bandwidth_hz", BANDWIDTHS_HZ)
+@pytest.mark.parametrize("spreading_factor", range(5, 13))
+def test_every_setting_carries_packets_of_every_size(spreading_factor: int, bandwidth_hz: int) -> None:
+    """What was sent arrives, octet for octet, and was on the air for as long as the driver had said: the model has a formula of its own."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        for size in (1, 98, 255):
+            packet = PACKET[:1] * (size - 1) + b"\xff"
+            expected_us = one.driver.time_on_air_us(size)
+            if size > 1 and expected_us > 10_000_000:
+                continue  # no region's budget carries it often, and virtual time is not free
+            found = await carry(one, other, packet, expected_us // 1000 + 200)
+            assert found is not None
+            assert found.packet == packet
+            sent = one.model.sent[-1]
+            assert abs((sent.due_s - sent.start_s) * 1e6 - expected_us) <= max(1, expected_us / 5000)  # 7812 Hz are 7812.5
+
+    radios(story, 30, spreading_factor=spreading_factor, bandwidth_hz=bandwidth_hz)
+
+
+def test_every_band_of_every_region() -> None:
+    """At the middle of each band, with its widest bandwidth, at the most power it allows: frequency and power are what was asked for."""
+    seen = 0
+    for bands in REGIONS.values():
+        for band in bands:
+            bandwidth_hz = max(hz for hz in BANDWIDTHS_HZ if hz <= min(band.widest_hz, band.last_hz - band.first_hz))
+            power_dbm = min(band.power_dbm, 22)
+
+            async def story(one: Radio, other: Radio, band: Any = band, power_dbm: int = power_dbm) -> None:
+                found = await carry(one, other)
+                assert found is not None
+                sent = one.model.sent[-1]
+                middle_hz = (band.first_hz + band.last_hz) // 2
+                assert abs(sent.frequency_hz - middle_hz) <= 2.1e-6 * middle_hz  # its crystal
+                assert sent.power_dbm == power_dbm
+                offset_hz = sent.frequency_hz - middle_hz * (1 + other.model.ppm / 1e6)
+                assert abs(found.frequency_error_hz - offset_hz) <= 5
+
+            radios(
+                story, frequency_hz=(band.first_hz + band.last_hz) // 2, bandwidth_hz=bandwidth_hz, tx_power_dbm=power_dbm
+            )  # fmt: skip
+            seen += 1
+    assert seen >= 14
+
+
+@pytest.mark.parametrize("power_dbm", range(-9, 23))
+def test_every_power_is_radiated(power_dbm: int) -> None:
+    """Neither more nor less: power is law. Errata 15.1 and 15.2 left out would take 10 and 5 dB."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        for bandwidth_hz in (125000, 500000):
+            await one.driver.configure(EUROPE_HZ, 7, bandwidth_hz, tx_power_dbm=power_dbm)
+            await one.driver.send(b"x")
+            assert one.model.sent[-1].power_dbm == power_dbm
+
+    radios(story)
+
+
+def test_signal_figures_are_the_ethers() -> None:
+    """RSSI and SNR within a decibel of the truth, far and near; beyond the sensitivity nothing."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        for distance_m in (50, 500, 2000, 3000):
+            other.cabinet.set("x_m", distance_m)
+            found = await carry(one, other)
+            assert found is not None
+            signal_dbm = other.model.ether.received_dbm(one.model.sent[-1], other.model.station)
+            assert abs(found.snr_db - min(12, signal_dbm + 117.03)) <= 1
+            if signal_dbm > -110:
+                assert abs(found.rssi_dbm - signal_dbm) <= 1
+        other.cabinet.set("x_m", 6000)
+        assert await carry(one, other) is None
+        assert other.model.ether.received_dbm(one.model.sent[-1], other.model.station) < sensitivity_dbm(9, 125000)
+
+    radios(story)
+
+
+def test_inverted_iq_is_another_channel() -> None:
+    """Heard by its like, not by others; the polarity erratum (15.4) is applied, or the far packet would be lost."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        assert await carry(one, other) is not None
+        await one.driver.configure(EUROPE_HZ, 9, 125000, is_iq_inverted=True)
+        assert await carry(one, other) is None
+        await other.driver.configure(EUROPE_HZ, 9, 125000, is_iq_inverted=True)
+        assert await carry(one, other) is not None
+
+    radios(story, 3000)
+
+
+def test_nothing_comes_when_nothing_is_sent() -> None:
+    """None after the time asked for, again and again; the chip's timeout status is not taken for a failure."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        for timeout_ms in (1, 100, 5000, 20_000):
+            begin_s = asyncio.get_running_loop().time()
+            assert await other.driver.receive(timeout_ms) is None
+            took_ms = (asyncio.get_running_loop().time() - begin_s) * 1000
+            assert timeout_ms <= took_ms <= timeout_ms + 20
+        await other.driver.configure(EUROPE_HZ, 12, 62500)
+        assert await other.driver.receive(MAX_RECEIVE_MS) is None
+        await other.driver.configure(EUROPE_HZ, 9, 125000)
+        assert await carry(one, other) is not None
+        assert other.driver.restarts == 0
+
+    radios(story)
+
+
+def test_a_packet_begun_in_time_is_received_to_its_end() -> None:
+    """The window closes in the middle of the packet: its header was in time."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        sync_and_header_s = (8 + 4.25 + 8) * 2**12 / 125000
+        sending = asyncio.create_task(one.driver.send(PACKET))
+        found = await other.driver.receive(round(1000 * sync_and_header_s) + 100)
+        assert found is not None
+        assert found.packet == PACKET
+        await sending
+
+    radios(story, spreading_factor=12)
+
+
+def test_spoilt_packets_are_counted_and_never_delivered() -> None:
+    """CRC and header errors: the receiver goes on listening in the time that is left, and hears the next one."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        for fault, count in (("crc_error", "crc_errors"), ("header_error", "header_errors")):
+            listening = asyncio.create_task(other.driver.receive(10_000))
+            await asyncio.sleep(0.1)
+            other.fault(fault)
+            for _ in range(3):
+                await one.driver.send(PACKET)
+                await asyncio.sleep(0.1)
+            assert getattr(other.driver, count) == 3
+            other.clear(fault)
+            await one.driver.send(b"good")
+            found = await never_longer(listening, 60)
+            assert found is not None
+            assert found.packet == b"good"
+
+    radios(story)
+
+
+def test_a_damaged_packet_reported_as_good_is_refused_above() -> None:
+    """The radio cannot know; elision or the proof does."""
+    frame_packet = bytes.fromhex("81a30a0b0c0d4686191267031a6ae87b40182887020000190276182f18b900870219038402f6f618b800") + bytes(64)
+
+    async def story(one: Radio, other: Radio) -> None:
+        other.fault("crc_unseen")
+        found = await carry(one, other, frame_packet)
+        assert found is not None
+        assert len(found.packet) == len(frame_packet)
+        assert found.packet != frame_packet
+        assert other.driver.crc_errors == 0
+        try:
+            head = elision.decode_head(found.packet, 0xA3000000)
+            rebuilt = elision.decode_body(head, found.packet[6:]).frame
+        except RemoteError:
+            return
+        sent_head = elision.decode_head(frame_packet, 0xA3000000)
+        assert rebuilt != elision.decode_body(sent_head, frame_packet[6:]).frame  # no longer what was signed
+
+    radios(story)
+
+
+@pytest.mark.parametrize("sync_word", [b"\x34\x44", b"\x24\xb4"])
+def test_packets_of_other_networks_do_not_arrive(sync_word: bytes) -> None:
+    """LoRaWAN's public sync word and Meshtastic's: the radio itself does not lock."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        one.model.registers[0x0740:0x0742] = sync_word
+        assert await carry(one, other) is None
+        assert one.model.sent[-1].sync_word == sync_word
+        assert other.driver.crc_errors == other.driver.header_errors == 0
+
+    radios(story)
+
+
+def test_foreign_packets_with_our_sync_word_are_refused_above() -> None:
+    """A private LoRaWAN network has it too: delivered by the radio, refused by the first octet."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        data_up = bytes.fromhex("40f17dbe4900020001954378762b11ff0d")  # the LoRaWAN specification's unconfirmed data up
+        found = await carry(one, other, data_up)
+        assert found is not None
+        with pytest.raises(RemoteError) as caught:
+            elision.decode_head(found.packet, 0xA3000000)
+        assert caught.value.reason == "foreign_packet"
+
+    radios(story)
+
+
+def test_channel_activity_and_signal_strength() -> None:
+    """Free: neither. A packet of the same settings: both. One of another spreading factor, or a jammer: strength only."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        async def heard() -> tuple[bool, bool]:
+            return await other.driver.is_channel_active(), await other.driver.channel_rssi_dbm(5) > -110
+
+        assert await heard() == (False, False)
+        for spreading_factor, is_active in ((9, True), (11, False)):
+            await one.driver.configure(EUROPE_HZ, spreading_factor, 125000)
+            sending = asyncio.create_task(one.driver.send(PACKET))
+            await asyncio.sleep(0.2)
+            assert await heard() == (is_active, True)
+            await sending
+        other.fault("jammed", -70)
+        assert await other.driver.is_channel_active() is False
+        assert abs(await other.driver.channel_rssi_dbm(5) - -76) <= 1  # a quarter of its 500 kHz
+        other.clear("jammed")
+        assert await heard() == (False, False)
+
+    radios(story)
+
+
+def test_jammed_for_an_hour_and_well_again() -> None:
+    """No packet gets through, no fault is raised, and the first packet afterwards arrives."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        other.fault("jammed", -60)
+        for _ in range(12):
+            assert await carry(one, other, limit_ms=1000) is None
+            await asyncio.sleep(300)
+        other.clear("jammed")
+        assert await carry(one, other) is not None
+
+    radios(story)
+
+
+@pytest.mark.parametrize(
+    ("fault", "value", "reason"),
+    [
+        ("radio_unplugged", 0xFF, "no_answer"),
+        ("radio_unplugged", 0x00, "no_answer"),
+        ("busy_stuck", None, "busy_stuck"),
+        ("tcxo_dead", None, "no_oscillator"),
+    ],
+)
+def test_a_radio_that_does_not_work_is_a_named_fault_and_comes_back(fault: str, value: "float | None", reason: str) -> None:
+    """Each method says the same within a second, for as long as it lasts; then everything works without being configured again."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        one.fault(fault, value)
+        for _ in range(3):
+            for work in (one.driver.send(PACKET), one.driver.receive(1000), one.driver.is_channel_active(), one.driver.channel_rssi_dbm(5)):
+                assert await fault_of(work, 1) == reason
+        assert await fault_of(one.driver.configure(EUROPE_HZ, 9, 125000), 1) == reason
+        one.clear(fault)
+        assert (await carry(one, other)) is not None
+        assert (await carry(other, one)) is not None
+
+    radios(story)
+
+
+def test_a_tcxo_needs_its_supply() -> None:
+    """Told of no TCXO, the driver finds that there is one, by the oscillator's error."""
+
+    async def work() -> None:
+        radio = Radio("one", Ether(1), tcxo_mv=0)
+        assert await fault_of(radio.driver.configure(EUROPE_HZ, 9, 125000)) == "no_oscillator"
+
+    run_virtual(work())
+
+
+def test_brown_out_before_sending_is_mended_unnoticed() -> None:
+    """The radio forgot everything: found, set up anew, counted, and the packet goes out as configured."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        for number in range(1, 4):
+            one.fault("brown_out")
+            other.fault("brown_out")
+            await asyncio.sleep(1)
+            found = await carry(one, other)
+            assert found is not None
+            assert one.driver.restarts == other.driver.restarts == number
+
+    radios(story, spreading_factor=11, frequency_hz=866_300_000)
+
+
+def test_brown_out_while_listening_costs_a_second() -> None:
+    """The reception goes on with a radio set up anew."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        listening = asyncio.create_task(other.driver.receive(60_000))
+        await asyncio.sleep(10)
+        other.fault("brown_out")
+        await asyncio.sleep(1.5)
+        await one.driver.send(PACKET)
+        found = await never_longer(listening, 5)
+        assert found is not None
+        assert other.driver.restarts == 1
+
+    radios(story)
+
+
+def test_brown_out_while_sending_is_told() -> None:
+    """Nobody knows how much of it was on the air: the caller hears of it, and the next packet goes out."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        sending = asyncio.create_task(fault_of(one.driver.send(PACKET)))
+        await asyncio.sleep(0.3)
+        one.fault("brown_out")
+        assert await sending == "restarted"
+        assert await carry(one, other) is not None
+
+    radios(story, spreading_factor=12)
+
+
+def test_a_broken_wire_of_dio1_costs_time_only() -> None:
+    """The flags are asked for every second."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        one.fault("dio1_broken")
+        other.fault("dio1_broken")
+        found = await carry(one, other)
+        assert found is not None
+        assert await other.driver.receive(500) is None
+
+    radios(story)
+
+
+def test_a_cancelled_reception_leaves_a_usable_radio() -> None:
+    """Cancelled at any time, also in the middle of a packet; the next call begins from standby."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        for step in range(20):
+            listening = asyncio.create_task(other.driver.receive(5000))
+            sending = asyncio.create_task(one.driver.send(PACKET))
+            await asyncio.sleep(step * 0.04)
+            listening.cancel()
+            if step % 2:
+                sending.cancel()
+            for task in (listening, sending):
+                try:
+                    await task
+                except asyncio.CancelledError:
+                    pass
+            assert await carry(one, other, limit_ms=1000) is not None
+
+    radios(story)
+
+
+def test_sending_waits_for_the_reception_of_another_task() -> None:
+    """One radio, two tasks: neither disturbs the other."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        listening = asyncio.create_task(one.driver.receive(2000))
+        await asyncio.sleep(0.05)
+        await one.driver.send(PACKET)
+        assert listening.done()
+        assert await listening is None
+
+    radios(story)
+
+
+def test_sleep_and_waking() -> None:
+    """Asleep the model is asleep; whatever is called next works."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        await other.driver.sleep()
+        assert other.model.is_asleep
+        assert await carry(one, other) is not None
+        await other.driver.sleep()
+        await other.driver.standby()
+        assert not other.model.is_asleep
+        assert await other.driver.is_channel_active() is False
+
+    radios(story)
+
+
+def test_out_of_range_is_refused_before_the_radio_hears_of_it() -> None:
+    """ValueError, and nothing sent."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        for packet in (b"", bytes(256)):
+            with pytest.raises(ValueError, match="255"):
+                await one.driver.send(packet)
+        for arguments in (
+            (100_000_000, 9, 125000),
+            (EUROPE_HZ, 9, 123456),
+            (EUROPE_HZ, 9, 125000, 1, 8, 23),
+            (EUROPE_HZ, 9, 125000, 1, 8, -10),
+        ):
+            with pytest.raises(ValueError, match="setting"):
+                await one.driver.configure(*arguments)
+        for timeout_ms in (0, MAX_RECEIVE_MS + 1):
+            with pytest.raises(ValueError, match="timeout_ms"):
+                await one.driver.receive(timeout_ms)
+        assert one.model.sent == []
+
+    radios(story)
+
+
+class NoisyBus:
+    """SPI and pins of a chip that answers whatever the test drew."""
+
+    def __init__(self, octets: list[int], levels: list[int]):
+        self.octets, self.levels = octets, levels
+        self.turn = 0
+
+    def write_readinto(self, written: memoryview, read: memoryview) -> None:
+        for index in range(len(read)):
+            self.turn += 1
+            read[index] = self.octets[self.turn % len(self.octets)]
+
+    def __call__(self, level: "int | None" = None) -> int:
+        self.turn += 1
+        return self.levels[self.turn % len(self.levels)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=60), st.lists(st.integers(0, 1), min_size=1, max_size=7))
+def test_any_octets_on_miso_end_in_time(octets: list[int], levels: list[int]) -> None:
+    """Whatever a broken bus says: a result or a RadioFault, within the wait that was asked for and a little."""
+
+    async def work() -> None:
+        bus = NoisyBus(octets, levels)
+        driver = SX126x(bus, bus, bus, bus, bus, tcxo_mv=1800)  # type: ignore[arg-type]
+        await fault_of(driver.configure(EUROPE_HZ, 7, 125000), 10)
+        await fault_of(driver.send(PACKET), 10)
+        await fault_of(driver.receive(1000), 10)
+        await fault_of(driver.is_channel_active(), 10)
+        await fault_of(driver.sleep(), 10)
+
+    run_virtual(work())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**32), st.integers(1, 400))
+def test_noise_on_a_real_conversation_never_hangs(seed: int, every: int) -> None:
+    """One octet in `every` has a bit turned over: the driver fails or works, and works again when the noise is over."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        chance = random.Random(seed)
+
+        def garble(octets: bytes) -> bytes:
+            return bytes(octet ^ (1 << chance.randrange(8)) if chance.randrange(every) == 0 else octet for octet in octets)
+
+        clean = one.spi.garble
+        one.spi.garble = garble  # type: ignore[method-assign]
+        for _ in range(3):
+            await fault_of(one.driver.send(PACKET), 10)
+            await fault_of(one.driver.receive(300), 10)
+        one.spi.garble = clean  # type: ignore[method-assign]
+        await fault_of(one.driver.standby())
+        found = await carry(one, other)
+        assert found is not None
+        assert found.packet == PACKET
+
+    radios(story)
+
+
+def test_airtime_is_the_models_own_figure() -> None:
+    """98 octets at SF9, 125 kHz, 4/5: 533.5 ms, as Semtech's calculator has it, counted by neither's code."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        assert await one.driver.send(PACKET) == 533504
+        sent = one.model.sent[-1]
+        symbols = 8 + Fraction(17, 4) + 8 + 5 * 22
+        assert symbols * Fraction(2**9, 125000) * 1_000_000 == 533504
+        assert round((sent.due_s - sent.start_s) * 1e6) == 533504
+
+    radios(story)
