@@ -35,7 +35,7 @@ class BenchPin:
 
 
 class BenchSpi:
-    """A machine.SPI; `garble(octets)` may spoil what comes back."""
+    """A machine.SPI; `garble` may spoil what comes back, `spoil` what is sent."""
 
     def __init__(self, cabinet: Cabinet):
         self.cabinet = cabinet
@@ -43,8 +43,11 @@ class BenchSpi:
     def garble(self, octets: bytes) -> bytes:
         return octets
 
+    def spoil(self, octets: bytes) -> bytes:
+        return octets
+
     def write_readinto(self, written: memoryview, read: memoryview) -> None:
-        answer = self.cabinet.handle(f"spi 2 {bytes(written).hex()}".encode(), asyncio.get_running_loop().time())
+        answer = self.cabinet.handle(f"spi 2 {self.spoil(bytes(written)).hex()}".encode(), asyncio.get_running_loop().time())
         read[:] = self.garble(bytes.fromhex(answer[3:].decode()))
 
 

@@ -225,7 +225,7 @@ def test_packets_of_other_networks_do_not_arrive(sync_word: bytes) -> None:
     """LoRaWAN's public sync word and Meshtastic's: the radio itself does not lock."""
 
     async def story(one: Radio, other: Radio) -> None:
-        one.model.registers[0x0740:0x0742] = sync_word
+        one.model.setup.registers[0x0740:0x0742] = sync_word
         assert await carry(one, other) is None
         assert one.model.sent[-1].sync_word == sync_word
         assert other.driver.crc_errors == other.driver.header_errors == 0
@@ -305,6 +305,21 @@ def test_a_radio_that_does_not_work_is_a_named_fault_and_comes_back(fault: str, 
         one.clear(fault)
         assert (await carry(one, other)) is not None
         assert (await carry(other, one)) is not None
+
+    radios(story)
+
+
+@pytest.mark.parametrize(("opcode", "spoilt"), [(0x8B, b"\x8b\x0d\x04\x01\x00"), (0x8E, b"\x8e\x7f\x04"), (0x86, b"\xff\x36\x41\x99\x9a")])
+def test_a_command_that_the_radio_refuses_is_a_fault(opcode: int, spoilt: bytes) -> None:
+    """A bit turned over on MOSI: the radio says so in the status of the next command, and the driver does not send with half a setting."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        one.spi.spoil = lambda octets: spoilt if octets[0] == opcode else octets  # type: ignore[method-assign]
+        assert await fault_of(one.driver.configure(EUROPE_HZ, 9, 125000)) == "command_failed"
+        assert await fault_of(one.driver.send(PACKET)) == "command_failed"
+        assert one.model.sent == []
+        one.spi.spoil = lambda octets: octets  # type: ignore[method-assign]
+        assert await carry(one, other) is not None
 
     radios(story)
 

@@ -5,7 +5,7 @@ Ref: Semtech SX1261/2 data sheet rev. 2.1: sections 8.3 (BUSY), 9 (modes), 10.3 
 under the opcode is undefined, zero here. A command acts at the rising edge of NSS; what is clocked while BUSY is high is lost and counted.
 What the datasheet's chapter 15 warns of costs something, in figures of our choice, so that a driver that leaves it out is found:
 15.1 and 15.4 wrong, 10 dB; 15.2 left out, 5 dB. 15.3 (a timer that runs on after an implicit-header packet) is not modelled.
-Frequency error (0x076B) and reset values of undocumented registers are as other drivers found them.
+The frequency error (0x076B) is as other drivers found it.
 Only LoRa: (G)FSK can be set and does nothing. Not modelled: duty-cycled reception, continuous wave, DIO2 and DIO3 as interrupts,
 temperature, the RC oscillators' errors. After a header error it stays in RX with the timer stopped; the datasheet does not say.
 
@@ -18,23 +18,18 @@ import math
 from collections.abc import Callable
 
 from .ether import Emission, Ether, Station, Transmission
-from .lora_modem import BANDWIDTHS_HZ, Modem, Receiver
+from .lora_modem import Receiver
 from .street import uniform
+from .sx1262_setup import CAD, DATA, FAILED, FS, OK, RC, REFUSED, RTC_S, RX, SENT, SLEEP, TIMED_OUT, TX, XOSC, Setup
 
-_RTC_S = 1 / 64000
-_SLEEP, _RC, _XOSC, _FS, _RX, _TX, _CAD = 1, 2, 3, 4, 5, 6, 7  # chip modes of the status octet; CAD reports itself as RX
-_OK, _DATA, _TIMED_OUT, _REFUSED, _FAILED, _SENT = 1, 2, 3, 4, 5, 6
 _TX_DONE, _RX_DONE, _PREAMBLE, _HEADER, _HEADER_ERROR, _CRC_ERROR, _CAD_DONE, _CAD_FOUND, _TIMEOUT = (
     1 << bit for bit in (0, 1, 2, 4, 5, 6, 7, 8, 9)
 )  # fmt: skip
 _XOSC_START_ERROR = 0x20
 # Start-up from reset or cold start, warm start, calibration, mode changes. Ref: tables 8-2 and 8-3, section 13.1.12.
 _COLD_S, _WARM_S, _CALIBRATION_S, _BLOCK_S = 0.0035, 0.00034, 0.0035, 0.0006
-_SWITCH_S = {_XOSC: 31e-6, _FS: 50e-6, _RX: 83e-6, _TX: 126e-6, _CAD: 83e-6}
+_SWITCH_S = {XOSC: 31e-6, FS: 50e-6, RX: 83e-6, TX: 126e-6, CAD: 83e-6}
 _COMMAND_S = 1e-6
-_DEFAULTS = {
-    0x0736: 0x0D, 0x0740: 0x14, 0x0741: 0x24, 0x0889: 0x05, 0x08AC: 0x94, 0x08D8: 0xC8, 0x08E7: 0x18, 0x0911: 0x05, 0x0912: 0x05,
-}  # fmt: skip
 #: Opcode: octets of parameters, least and most. Reads: opcode: octets of parameters before the answer.
 _WRITES = {
     0x84: (1, 1), 0x80: (1, 1), 0xC1: (0, 0), 0x83: (3, 3), 0x82: (3, 3), 0x9F: (1, 1), 0xC5: (0, 0), 0x96: (1, 1), 0x89: (1, 1),
@@ -43,8 +38,6 @@ _WRITES = {
     0x07: (2, 2),
 }  # fmt: skip
 _READS = {0x1D: 3, 0x1E: 2, 0x12: 1, 0x11: 1, 0xC0: 0, 0x13: 1, 0x14: 1, 0x15: 1, 0x10: 1, 0x17: 1}
-_CAD_SYMBOLS = (1, 2, 4, 8, 16)
-_PA_MAXIMUM_DBM = {(0x04, 0x07): 22.0, (0x03, 0x05): 20.0, (0x02, 0x03): 17.0, (0x02, 0x02): 14.0}  # table 13-21
 
 
 class SX1262:
@@ -65,18 +58,15 @@ class SX1262:
         self._nss = self._nreset = 1
         station.advance = self.advance
         self._acts: dict[int, Callable[[bytes, float], None]] = {
-            0x84: self._sleep, 0x80: self._standby, 0xC1: self._fs, 0x83: self._set_tx, 0x82: self._set_rx, 0x9F: self._stop_on_preamble,
-            0xC5: self._cad, 0x96: self._in_rc, 0x89: self._calibrate, 0x98: self._calibrate_image, 0x95: self._pa, 0x93: self._fall_back,
-            0x0D: self._write_register, 0x0E: self._write_buffer, 0x08: self._interrupts, 0x02: self._clear, 0x9D: self._flag,
-            0x97: self._tcxo, 0x86: self._frequency, 0x8A: self._packet_type, 0x8E: self._tx_params, 0x8B: self._modulation,
-            0x8C: self._packet_params, 0x88: self._cad_params, 0x8F: self._base, 0xA0: self._symbol_timeout, 0x00: self._reset_stats,
+            0x84: self._sleep, 0x80: self._standby, 0xC1: self._fs, 0x83: self._set_tx, 0x82: self._set_rx, 0xC5: self._cad,
+            0x96: self._in_rc, 0x89: self._calibrate, 0x98: self._calibrate_image, 0x02: self._clear, 0x00: self._reset_stats,
             0x07: self._clear_errors,
         }  # fmt: skip
         self.power_on(0.0)
 
     @property
     def is_asleep(self) -> bool:
-        return self._mode == _SLEEP
+        return self._mode == SLEEP
 
     # -- pins and supply --------------------------------------------------------------------------------------------
 
@@ -86,25 +76,12 @@ class SX1262:
         self._start(now_s, _COLD_S)
 
     def _start(self, now_s: float, start_s: float) -> None:
-        self.registers = bytearray(4096)
-        for address, value in _DEFAULTS.items():
-            self.registers[address] = value
-        self._buffer = bytearray(256)
-        self._modem = Modem()
-        self._is_lora = False
-        self._mode, self._status = _RC, _OK
-        self._irq = self._irq_mask = self._dio1_mask = self._errors = 0
-        self._tx_base = self._rx_base = 0
+        self.setup = Setup()
+        self._mode, self._status = RC, OK
+        self._irq = self._errors = 0
         self._rx_status = (0, 0)
         self._packet_status = (0, 0, 0)
         self._stats = [0, 0, 0]
-        self._pa_config = (0x00, 0x00)
-        self._power_dbm = 0
-        self._fall_back_mode = _RC
-        self._cad_settings = (2, 0, 0.0)
-        self._tcxo_wait_s = 0.0
-        self._has_tcxo_supply = False
-        self._stops_on_preamble = False
         self._sleeps_warm = False
         self._timer_s: float | None = None
         self._locked: Transmission | None = None
@@ -115,7 +92,7 @@ class SX1262:
         self._is_lost = False
         self._busy_until_s = now_s + start_s
         if self._tcxo_start_s is not None:  # the calibration at start-up finds no clock, for nobody has powered the TCXO yet
-            self._errors, self._status = _XOSC_START_ERROR, _FAILED
+            self._errors, self._status = _XOSC_START_ERROR, FAILED
 
     def reset(self, level: int, now_s: float) -> None:
         """The pin NRESET."""
@@ -133,8 +110,8 @@ class SX1262:
             return
         self._nss = level
         if not level:
-            self._is_lost = self._is_busy(now_s) and self._mode != _SLEEP
-            if self._mode == _SLEEP:
+            self._is_lost = self._is_busy(now_s) and self._mode != SLEEP
+            if self._mode == SLEEP:
                 self._wake(now_s)
                 self._is_lost = True
             self._command.clear()
@@ -148,13 +125,13 @@ class SX1262:
         self.advance(now_s)
         if "busy_stuck" in self.faults:
             return 1
-        return 0 if "unplugged" in self.faults else int(self._mode == _SLEEP or self._is_busy(now_s))
+        return 0 if "unplugged" in self.faults else int(self._mode == SLEEP or self._is_busy(now_s))
 
     def dio1(self, now_s: float) -> int:
         self.advance(now_s)
         if "dio1_broken" in self.faults or "unplugged" in self.faults:
             return 0
-        return int(bool(self._irq & self._dio1_mask))
+        return int(bool(self._irq & self.setup.dio1_mask))
 
     def transfer(self, written: bytes, now_s: float) -> bytes:
         """Octets on MOSI to octets on MISO; high impedance with a pull-up while not selected."""
@@ -192,7 +169,7 @@ class SX1262:
         return self._answer(self._command[0], at - head - 1, now_s)
 
     def _status_octet(self) -> int:
-        return (_RX if self._mode == _CAD else self._mode) << 4 | self._status << 1
+        return (RX if self._mode == CAD else self._mode) << 4 | self._status << 1
 
     def _answer(self, opcode: int, index: int, now_s: float) -> int:
         if opcode == 0xC0:
@@ -200,10 +177,10 @@ class SX1262:
         if opcode == 0x1D:
             return self._register(int.from_bytes(self._command[1:3], "big") + index)
         if opcode == 0x1E:
-            return self._buffer[(self._command[1] + index) & 0xFF]
+            return self.setup.buffer[(self._command[1] + index) & 0xFF]
         answers: dict[int, Callable[[], bytes]] = {
             0x12: lambda: self._irq.to_bytes(2, "big"),
-            0x11: lambda: bytes((int(self._is_lora),)),
+            0x11: lambda: bytes((int(self.setup.is_lora),)),
             0x13: lambda: bytes(self._rx_status),
             0x14: lambda: bytes(self._packet_status),
             0x15: lambda: bytes((self._rssi_octet(now_s),)),
@@ -216,37 +193,35 @@ class SX1262:
     def _register(self, address: int) -> int:
         if 0x0819 <= address <= 0x081C:
             return int(256 * uniform(self._seed, 72, self._octets))
-        return self.registers[address & 0x0FFF]
+        return self.setup.register(address)
 
     def _rssi_octet(self, now_s: float) -> int:
-        return _rssi(self._receiver().level_dbm(now_s)) if self._mode == _RX else 0
+        return _rssi(self._receiver().level_dbm(now_s)) if self._mode == RX else 0
 
     def _execute(self, command: bytes, now_s: float) -> None:
         opcode, parameters = command[0], command[1:]
         if opcode in _READS:
             if opcode != 0xC0:  # GetStatus leaves the status alone
-                self._status = _OK
+                self._status = OK
             self._work(now_s)
             return
         least, most = _WRITES.get(opcode, (1, 0))
         self._work(now_s)
         if not least <= len(parameters) <= most:
-            self._status = _REFUSED
+            self._status = REFUSED
             return
-        self._status = _OK
-        self._acts[opcode](parameters, now_s)
-
-    def _refuse(self) -> None:
-        self._status = _REFUSED
-
-    def _fail(self) -> None:
-        self._status = _FAILED
+        if opcode == 0x8A and self._mode not in (RC, XOSC):
+            self._status = FAILED
+            return
+        self._status = self.setup.take(opcode, parameters) or OK
+        if opcode in self._acts:
+            self._acts[opcode](parameters, now_s)
 
     # -- modes ------------------------------------------------------------------------------------------------------
 
     def _wake(self, now_s: float) -> None:
         if self._sleeps_warm:
-            self._mode = _RC
+            self._mode = RC
             self._work(now_s, _WARM_S)
         else:
             self._start(now_s, _COLD_S)
@@ -261,82 +236,79 @@ class SX1262:
         self._stop_sending(now_s)
         self._timer_s = None
         self._locked = None
-        switch_s = _SWITCH_S.get(mode, _COMMAND_S)
-        if mode != _RC and self._mode == _RC and self._tcxo_start_s is not None:
-            switch_s += self._tcxo_wait_s
-            if not self._has_tcxo_supply or "tcxo_dead" in self.faults or self._tcxo_wait_s < self._tcxo_start_s:
-                self._work(now_s, switch_s)
-                self._errors |= _XOSC_START_ERROR
-                self._fail()
-                self._mode = _RC
-                return False
-        self._work(now_s, switch_s)
+        self._work(now_s, _SWITCH_S.get(mode, _COMMAND_S))
+        if mode != RC and self._mode == RC and not self._start_clock(now_s):
+            return False
         self._mode = mode
         return True
 
+    def _start_clock(self, now_s: float) -> bool:
+        """Wait for the TCXO as long as SetDIO3AsTcxoCtrl said; False, with its error, where that was too short or it has no supply."""
+        if self._tcxo_start_s is None:
+            return True
+        wait_s = self.setup.tcxo_wait_s
+        self._work(now_s, self._busy_until_s - now_s + (wait_s or 0.0))
+        if wait_s is None or wait_s < self._tcxo_start_s or "tcxo_dead" in self.faults:
+            self._errors |= _XOSC_START_ERROR
+            self._status = FAILED
+            return False
+        return True
+
     def _sleep(self, parameters: bytes, now_s: float) -> None:
-        if self._mode not in (_RC, _XOSC):
-            self._fail()
+        if self._mode not in (RC, XOSC):
+            self._status = FAILED
             return
-        self._mode = _SLEEP
+        self._mode = SLEEP
         self._sleeps_warm = bool(parameters[0] & 4)
 
     def _standby(self, parameters: bytes, now_s: float) -> None:
         if parameters[0] > 1:
-            self._refuse()
+            self._status = REFUSED
         else:
-            self._enter(_XOSC if parameters[0] else _RC, now_s)
+            self._enter(XOSC if parameters[0] else RC, now_s)
 
     def _fs(self, parameters: bytes, now_s: float) -> None:
-        self._enter(_FS, now_s)
+        self._enter(FS, now_s)
 
     def _set_tx(self, parameters: bytes, now_s: float) -> None:
-        if not self._is_lora:
-            self._fail()
+        if not self.setup.is_lora:
+            self._status = FAILED
             return
-        if not self._enter(_TX, now_s):
+        if not self._enter(TX, now_s):
             return
         start_s = self._busy_until_s
-        packet = bytes(self._buffer[(self._tx_base + i) & 0xFF] for i in range(self._modem.packet_bytes))
-        self._modem.sync_word = bytes(self.registers[0x0740:0x0742])
-        self._transmission = self._modem.transmission(self.station, packet, self._radiated_dbm(), self.ppm, start_s)
-        self._timer_s = start_s + int.from_bytes(parameters, "big") * _RTC_S if any(parameters) else None
+        modem = self.setup.modem()
+        packet = bytes(self.setup.buffer[(self.setup.tx_base + i) & 0xFF] for i in range(modem.packet_bytes))
+        power_dbm = self.setup.radiated_dbm() - self.faults.get("antenna", 0.0)
+        self._transmission = modem.transmission(self.station, packet, power_dbm, self.ppm, start_s)
+        self._timer_s = start_s + int.from_bytes(parameters, "big") * RTC_S if any(parameters) else None
         self.sent.append(self._transmission)
         self.ether.begin(self._transmission, now_s)
 
-    def _radiated_dbm(self) -> float:
-        maximum_dbm = _PA_MAXIMUM_DBM.get(self._pa_config, 14.0)
-        is_wide = self._modem.bandwidth == 500000
-        modulation_db = 0 if bool(self.registers[0x0889] & 4) != is_wide else 10
-        clamp_db = 0 if self.registers[0x08D8] & 0x1E == 0x1E else 5
-        return maximum_dbm - 22 + self._power_dbm - modulation_db - clamp_db - self.faults.get("antenna", 0.0)
-
     def _set_rx(self, parameters: bytes, now_s: float) -> None:
-        if not self._is_lora:
-            self._fail()
+        if not self.setup.is_lora:
+            self._status = FAILED
             return
         self._listen(int.from_bytes(parameters, "big"), now_s)
 
     def _listen(self, steps: int, now_s: float) -> None:
-        if not self._enter(_RX, now_s):
+        if not self._enter(RX, now_s):
             return
         self._is_continuous = steps == 0xFFFFFF
         self._rx_since_s = self._busy_until_s
-        self._timer_s = self._rx_since_s + steps * _RTC_S if 0 < steps < 0xFFFFFF else None
+        self._timer_s = self._rx_since_s + steps * RTC_S if 0 < steps < 0xFFFFFF else None
         self._header_seen = False
 
     def _receiver(self) -> Receiver:
-        self._modem.sync_word = bytes(self.registers[0x0740:0x0742])
-        is_polarity_right = bool(self.registers[0x0736] & 4) != self._modem.is_iq_inverted
-        loss_db = (0 if is_polarity_right else 10) + self.faults.get("antenna", 0.0)
-        return Receiver(self.ether, self.station, self._modem, self.ppm, loss_db)
+        loss_db = self.setup.polarity_loss_db() + self.faults.get("antenna", 0.0)
+        return Receiver(self.ether, self.station, self.setup.modem(), self.ppm, loss_db)
 
     def _cad(self, parameters: bytes, now_s: float) -> None:
-        if not self._is_lora:
-            self._fail()
-        elif self._enter(_CAD, now_s):
+        if not self.setup.is_lora:
+            self._status = FAILED
+        elif self._enter(CAD, now_s):
             self._cad_since_s = self._busy_until_s
-            self._timer_s = self._cad_since_s + (self._cad_settings[0] + 0.5) * float(self._modem.symbol())
+            self._timer_s = self._cad_since_s + (self.setup.cad[0] + 0.5) * float(self.setup.modem().symbol())
 
     # -- what happens by itself -------------------------------------------------------------------------------------
 
@@ -354,7 +326,7 @@ class SX1262:
         wanted_dbm = self.faults.get("jammed")
         if wanted_dbm is not None and self._jammer is None:
             beside = Station("jammer", self.station.x_m, self.station.y_m)
-            self._jammer = Emission(beside, self._modem.frequency_hz, 500000.0, 0.0, now_s, math.inf)
+            self._jammer = Emission(beside, self.setup.modem().frequency_hz, 500000.0, 0.0, now_s, math.inf)
             self._jammer.power_dbm = wanted_dbm - self.ether.received_dbm(self._jammer, self.station)
             self.ether.begin(self._jammer, now_s)
         elif wanted_dbm is None and self._jammer is not None:
@@ -363,11 +335,11 @@ class SX1262:
 
     def _step(self, now_s: float) -> bool:
         """One event that is due, the earliest; False when there is none."""
-        if self._mode == _TX:
+        if self._mode == TX:
             return self._step_tx(now_s)
-        if self._mode == _CAD:
+        if self._mode == CAD:
             return self._step_cad(now_s)
-        return self._mode == _RX and self._step_rx(now_s)
+        return self._mode == RX and self._step_rx(now_s)
 
     def _step_tx(self, now_s: float) -> bool:
         transmission = self._transmission
@@ -376,12 +348,12 @@ class SX1262:
         if self._timer_s is not None and self._timer_s < transmission.due_s:
             if now_s < self._timer_s:
                 return False
-            self._end(self._timer_s, _TIMEOUT, _TIMED_OUT)
+            self._end(self._timer_s, _TIMEOUT, TIMED_OUT)
             return True
         if now_s < transmission.due_s:
             return False
         self._transmission = None
-        self._end(transmission.due_s, _TX_DONE, _SENT)
+        self._end(transmission.due_s, _TX_DONE, SENT)
         return True
 
     def _step_cad(self, now_s: float) -> bool:
@@ -389,10 +361,10 @@ class SX1262:
             return False
         end_s = self._timer_s
         is_found = self._receiver().has_activity(self._cad_since_s, end_s)
-        _, exit_mode, timeout_s = self._cad_settings
-        self._end(end_s, _CAD_DONE | (_CAD_FOUND if is_found else 0), _OK)
+        _, exit_mode, timeout_s = self.setup.cad
+        self._end(end_s, _CAD_DONE | (_CAD_FOUND if is_found else 0), OK)
         if is_found and exit_mode == 1:
-            self._listen(max(1, round(timeout_s / _RTC_S)), end_s)
+            self._listen(max(1, round(timeout_s / RTC_S)), end_s)
         return True
 
     def _step_rx(self, now_s: float) -> bool:
@@ -404,12 +376,12 @@ class SX1262:
             if self._locked is not None:
                 self._header_seen = False
                 self._raise(_PREAMBLE)
-                if self._stops_on_preamble:
+                if self.setup.stops_on_preamble:
                     self._timer_s = None
                 return True
         header_due_s = sent.header_s if sent is not None and not self._header_seen else math.inf
         if self._timer_s is not None and self._timer_s <= min(now_s, header_due_s):
-            self._end(self._timer_s, _TIMEOUT, _TIMED_OUT)
+            self._end(self._timer_s, _TIMEOUT, TIMED_OUT)
             return True
         if sent is None or now_s < min(header_due_s, sent.due_s):
             return False
@@ -422,7 +394,7 @@ class SX1262:
     def _take_header(self, receiver: Receiver, sent: Transmission) -> None:
         self._timer_s = None
         self._header_seen = True
-        if not self._modem.has_header:
+        if not self.setup.modem().has_header:
             return
         if sent.has_header and receiver.hears(sent, sent.sync_s, sent.header_s) and "header_error" not in self.faults:
             self._raise(_HEADER)
@@ -434,109 +406,65 @@ class SX1262:
 
     def _finish(self, receiver: Receiver, sent: Transmission) -> None:
         is_whole = receiver.hears(sent, sent.header_s, sent.due_s)
-        packet = bytearray(sent.packet if self._modem.has_header else sent.packet[: self._modem.packet_bytes])
+        packet = bytearray(sent.packet if self.setup.modem().has_header else sent.packet[: self.setup.modem().packet_bytes])
         if not is_whole or "crc_error" in self.faults or "crc_unseen" in self.faults:
             for index in range(len(packet)):  # a symbol's worth of octets is wrong somewhere
                 if index % 5 == 2 or len(packet) < 3:
                     packet[index] ^= 1 + int(255 * uniform(self._seed, 73, int(sent.start_s * 1e6) + index))
             is_whole = False
-        has_crc = sent.has_crc if self._modem.has_header else self._modem.has_crc
+        has_crc = sent.has_crc if self.setup.modem().has_header else self.setup.modem().has_crc
         is_wrong = has_crc and not is_whole and "crc_unseen" not in self.faults
-        start = (self._rx_status[0] + self._rx_status[1]) & 0xFF if self._is_continuous and self._stats[0] else self._rx_base
+        start = (self._rx_status[0] + self._rx_status[1]) & 0xFF if self._is_continuous and self._stats[0] else self.setup.rx_base
         for index, octet in enumerate(packet):
-            self._buffer[(start + index) & 0xFF] = octet
+            self.setup.buffer[(start + index) & 0xFF] = octet
         self._rx_status = (len(packet), start)
         rssi_dbm, snr_db, signal_dbm = receiver.figures(sent)
         self._packet_status = (_rssi(rssi_dbm), round(4 * snr_db) & 0xFF, _rssi(signal_dbm))
         error = round(receiver.offset_hz(sent) * 1600 / 1.55 / (sent.bandwidth_hz / 1000)) & 0xFFFFF
-        self.registers[0x076B:0x076E] = (error | (0x100000 if has_crc else 0)).to_bytes(3, "big")
+        self.setup.registers[0x076B:0x076E] = (error | (0x100000 if has_crc else 0)).to_bytes(3, "big")
         self._stats[1 if is_wrong else 0] += 1
         self._locked = None
         flags = _RX_DONE | (_CRC_ERROR if is_wrong else 0)
         if self._is_continuous:
             self._rx_since_s = sent.due_s
             self._raise(flags)
-            self._status = _DATA
+            self._status = DATA
         else:
-            self._end(sent.due_s, flags, _DATA)
+            self._end(sent.due_s, flags, DATA)
 
     def _raise(self, flags: int) -> None:
-        self._irq |= flags & self._irq_mask
+        self._irq |= flags & self.setup.irq_mask
 
     def _end(self, at_s: float, flags: int, status: int) -> None:
         """Back to standby (or what SetRxTxFallbackMode says) by itself."""
         self._stop_sending(at_s)
         self._timer_s = None
         self._locked = None
-        self._mode = _RC if flags & (_CAD_DONE | _TIMEOUT) else self._fall_back_mode
+        self._mode = RC if flags & (_CAD_DONE | _TIMEOUT) else self.setup.fall_back_mode
         self._status = status
         self._raise(flags)
 
-    # -- settings ---------------------------------------------------------------------------------------------------
+    # -- commands that are more than a setting ---------------------------------------------------------------------
 
     def _in_rc(self, parameters: bytes, now_s: float) -> None:
-        if self._mode != _RC:
-            self._fail()
-
-    def _flag(self, parameters: bytes, now_s: float) -> None:
-        if parameters[0] > 1:
-            self._refuse()
-
-    def _symbol_timeout(self, parameters: bytes, now_s: float) -> None:
-        if parameters[0]:
-            self._fail()  # the bench does not count symbols
-
-    def _stop_on_preamble(self, parameters: bytes, now_s: float) -> None:
-        self._stops_on_preamble = bool(parameters[0])
+        if self._mode != RC:
+            self._status = FAILED
 
     def _calibrate(self, parameters: bytes, now_s: float) -> None:
-        if self._mode != _RC:
-            self._fail()
+        if self._mode != RC:
+            self._status = FAILED
             return
         self._errors &= ~0x1F
         is_all = parameters[0] & 0x7F == 0x7F
-        wait_s = self._tcxo_wait_s if self._has_tcxo_supply else 0.0
-        self._work(now_s, wait_s + (_CALIBRATION_S if is_all else _BLOCK_S * bin(parameters[0]).count("1")))
-        if self._tcxo_start_s is not None and (
-            not self._has_tcxo_supply or "tcxo_dead" in self.faults or self._tcxo_wait_s < self._tcxo_start_s
-        ):
-            self._errors |= _XOSC_START_ERROR
-            self._fail()
+        self._work(now_s, _CALIBRATION_S if is_all else _BLOCK_S * bin(parameters[0]).count("1"))
+        self._start_clock(now_s)
 
     def _calibrate_image(self, parameters: bytes, now_s: float) -> None:
         if parameters[0] >= parameters[1]:
             self._errors |= 0x10
-            self._fail()
+            self._status = FAILED
             return
-        self._image_mhz = (4 * parameters[0], 4 * parameters[1])
         self._calibrate(b"\x40", now_s)
-
-    def _pa(self, parameters: bytes, now_s: float) -> None:
-        if parameters[0] > 7 or parameters[1] > 7 or parameters[2] or parameters[3] != 1:
-            self._refuse()
-            return
-        self._pa_config = (parameters[0], parameters[1])
-        self.registers[0x08E7] = 0x38
-
-    def _fall_back(self, parameters: bytes, now_s: float) -> None:
-        modes = {0x20: _RC, 0x30: _XOSC, 0x40: _FS}
-        if parameters[0] in modes:
-            self._fall_back_mode = modes[parameters[0]]
-        else:
-            self._refuse()
-
-    def _write_register(self, parameters: bytes, now_s: float) -> None:
-        address = int.from_bytes(parameters[:2], "big")
-        for index, octet in enumerate(parameters[2:]):
-            self.registers[(address + index) & 0x0FFF] = octet
-
-    def _write_buffer(self, parameters: bytes, now_s: float) -> None:
-        for index, octet in enumerate(parameters[1:]):
-            self._buffer[(parameters[0] + index) & 0xFF] = octet
-
-    def _interrupts(self, parameters: bytes, now_s: float) -> None:
-        self._irq_mask = int.from_bytes(parameters[0:2], "big")
-        self._dio1_mask = int.from_bytes(parameters[2:4], "big")
 
     def _clear(self, parameters: bytes, now_s: float) -> None:
         self._irq &= ~int.from_bytes(parameters, "big")
@@ -547,59 +475,6 @@ class SX1262:
     def _reset_stats(self, parameters: bytes, now_s: float) -> None:
         if len(parameters) == 6:  # fewer: it was a NOP
             self._stats = [0, 0, 0]
-
-    def _tcxo(self, parameters: bytes, now_s: float) -> None:
-        if parameters[0] > 7:
-            self._refuse()
-            return
-        self._has_tcxo_supply = True
-        self._tcxo_wait_s = int.from_bytes(parameters[1:], "big") * _RTC_S
-
-    def _frequency(self, parameters: bytes, now_s: float) -> None:
-        self._modem.frequency_hz = int.from_bytes(parameters, "big") * 32e6 / (1 << 25)
-
-    def _packet_type(self, parameters: bytes, now_s: float) -> None:
-        if self._mode not in (_RC, _XOSC) or parameters[0] > 3:
-            self._fail()
-        else:
-            self._is_lora = parameters[0] == 1
-
-    def _tx_params(self, parameters: bytes, now_s: float) -> None:
-        power_dbm = parameters[0] - 256 if parameters[0] & 0x80 else parameters[0]
-        if not -9 <= power_dbm <= 22 or parameters[1] > 7:
-            self._refuse()
-        else:
-            self._power_dbm = power_dbm
-
-    def _modulation(self, parameters: bytes, now_s: float) -> None:
-        if not self._is_lora:
-            return
-        spreading_factor, bandwidth, coding_rate, low = parameters[:4]
-        if not 5 <= spreading_factor <= 12 or bandwidth not in BANDWIDTHS_HZ or not 1 <= coding_rate <= 4 or low > 1:
-            self._refuse()
-            return
-        self._modem.spreading_factor, self._modem.coding_rate = spreading_factor, coding_rate
-        self._modem.bandwidth, self._modem.has_low_data_rate = BANDWIDTHS_HZ[bandwidth], bool(low)
-
-    def _packet_params(self, parameters: bytes, now_s: float) -> None:
-        if not self._is_lora:
-            return
-        preamble = int.from_bytes(parameters[:2], "big")
-        if preamble == 0 or max(parameters[2], parameters[4], parameters[5]) > 1:
-            self._refuse()
-            return
-        self._modem.preamble_symbols = preamble
-        self._modem.has_header, self._modem.packet_bytes = not parameters[2], parameters[3]
-        self._modem.has_crc, self._modem.is_iq_inverted = bool(parameters[4]), bool(parameters[5])
-
-    def _cad_params(self, parameters: bytes, now_s: float) -> None:
-        if parameters[0] > 4 or parameters[3] not in (0, 1):
-            self._refuse()
-        else:
-            self._cad_settings = (_CAD_SYMBOLS[parameters[0]], parameters[3], int.from_bytes(parameters[4:], "big") * _RTC_S)
-
-    def _base(self, parameters: bytes, now_s: float) -> None:
-        self._tx_base, self._rx_base = parameters
 
 
 def _rssi(level_dbm: float) -> int:
