@@ -175,16 +175,17 @@ class SX126x:
         Whether that is lawful is not asked here (lamppost_protocol.regions). Raises ValueError for a value out of range; after a
         RadioFault the settings are kept and made at the next use.
         """
-        time_on_air = time_on_air_us(MAX_PACKET_BYTES, spreading_factor, bandwidth_hz, coding_rate, preamble_symbols)
-        is_right = 150_000_000 <= frequency_hz <= 960_000_000 and bandwidth_hz in _BANDWIDTHS
+        is_right = 150_000_000 <= frequency_hz <= 960_000_000 and 5 <= spreading_factor <= 12 and bandwidth_hz in _BANDWIDTHS
+        is_right = is_right and 1 <= coding_rate <= 4 and 1 <= preamble_symbols <= 0xFFFF
         if not is_right or not _LEAST_POWER_DBM <= tx_power_dbm <= _FULL_POWER_DBM:
             raise ValueError("no such setting of this radio")
+        longest_us = time_on_air_us(MAX_PACKET_BYTES, spreading_factor, bandwidth_hz, coding_rate, preamble_symbols)
         settings = Settings(
             frequency_hz, spreading_factor, bandwidth_hz, coding_rate, preamble_symbols, tx_power_dbm, is_iq_inverted
         )  # fmt: skip
         async with self._lock:
             self._settings = settings
-            self._longest_ms = time_on_air // 1000 + 1
+            self._longest_ms = longest_us // 1000 + 1
             self._poll_ms = max(_POLL_MS, (1000 << spreading_factor) // bandwidth_hz)
             self._is_set = False
             await self._prepare()
@@ -413,8 +414,8 @@ class SX126x:
     # -- packets ----------------------------------------------------------------------------------------------------
 
     def _steps(self, limit_ms: int) -> bytes:
-        """A timeout in units of 15.625 us."""
-        return min(limit_ms * 64, 0xFFFFFE).to_bytes(3, "big")
+        """A timeout in units of 15.625 us; 0, none, where 24 bits do not hold it: our own deadline stands in any case."""
+        return (limit_ms * 64 if limit_ms <= MAX_RECEIVE_MS else 0).to_bytes(3, "big")
 
     async def _go(self, opcode: int, parameters: bytes) -> None:
         """Begin to send, receive or detect: checked at once, and what the oscillator says when it was refused."""

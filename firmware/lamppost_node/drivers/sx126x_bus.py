@@ -18,7 +18,6 @@ _WRITE_REGISTER = const(0x0D)  # 13.2.1
 _READ_REGISTER = const(0x1D)  # 13.2.2
 _WRITE_BUFFER = const(0x0E)  # 13.2.3
 _READ_BUFFER = const(0x1E)  # 13.2.4
-_GET_STATUS = const(0xC0)  # 13.5.1
 _GET_IRQ_STATUS = const(0x12)  # 13.3.3
 
 # Table 13-76. Modes 2 to 6 exist; a bus without a radio says 0 or 7.
@@ -87,8 +86,8 @@ class CommandBus:
         return memoryview(self._in)[2 : 2 + size]
 
     async def check(self) -> None:
-        """See how the last command went. NOP must be zero: on silicon other values make this one fail."""
-        await self.read(_GET_STATUS, 0)
+        """See how the last command went. By GetIrqStatus: GetStatus itself is told to fail now and then on silicon."""
+        await self.read(_GET_IRQ_STATUS, 2)
 
     async def write_register(self, address: int, values: bytes) -> None:
         await self.write(_WRITE_REGISTER, word(address) + values)

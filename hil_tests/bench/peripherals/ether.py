@@ -65,6 +65,7 @@ class Transmission(Emission):
     coding_rate: int = 1
     has_header: bool = True
     has_crc: bool = True
+    has_low_data_rate: bool = False
     is_iq_inverted: bool = False
     sync_word: bytes = b"\x14\x24"
     symbol_s: float = 0.0

@@ -54,8 +54,8 @@ class Modem:
         sync, header, end = self.air()
         return Transmission(
             station, self.frequency_hz * (1 + ppm / 1e6), float(self.bandwidth), power_dbm, start_s, start_s + float(end),
-            self.spreading_factor, self.coding_rate, self.has_header, self.has_crc, self.is_iq_inverted, self.sync_word,
-            float(self.symbol()), start_s + float(sync), start_s + float(header), start_s + float(end), packet,
+            self.spreading_factor, self.coding_rate, self.has_header, self.has_crc, self.has_low_data_rate, self.is_iq_inverted,
+            self.sync_word, float(self.symbol()), start_s + float(sync), start_s + float(header), start_s + float(end), packet,
         )  # fmt: skip
 
 

@@ -405,7 +405,7 @@ class SX1262:
         self._rx_since_s = sent.header_s
 
     def _finish(self, receiver: Receiver, sent: Transmission) -> None:
-        is_whole = receiver.hears(sent, sent.header_s, sent.due_s)
+        is_whole = receiver.hears(sent, sent.header_s, sent.due_s) and sent.has_low_data_rate == receiver.modem.has_low_data_rate
         packet = bytearray(sent.packet if self.setup.modem().has_header else sent.packet[: self.setup.modem().packet_bytes])
         if not is_whole or "crc_error" in self.faults or "crc_unseen" in self.faults:
             for index in range(len(packet)):  # a symbol's worth of octets is wrong somewhere
