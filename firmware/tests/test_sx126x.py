@@ -161,6 +161,38 @@ def test_nothing_comes_when_nothing_is_sent() -> None:
     radios(story)
 
 
+def test_a_command_lost_after_a_timeout_is_asked_again() -> None:
+    """A timeout stays one: the radio is not taken for restarted."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        other.fault("timeout_deaf")
+        for _ in range(3):
+            assert await other.driver.receive(100) is None
+        assert other.driver.restarts == 0
+        assert await carry(one, other) is not None
+
+    radios(story)
+
+
+def test_a_header_error_does_not_hide_the_next_packet() -> None:
+    """Nobody looked in between, for DIO1 is broken: both are known, and the good packet is delivered."""
+
+    async def story(one: Radio, other: Radio) -> None:
+        other.fault("dio1_broken")
+        listening = asyncio.create_task(other.driver.receive(5000))
+        await asyncio.sleep(1.1)
+        other.fault("header_error")
+        await one.driver.send(b"x")
+        other.clear("header_error")
+        await one.driver.send(b"good")
+        found = await never_longer(listening, 10)
+        assert found is not None
+        assert found.packet == b"good"
+        assert other.driver.header_errors == 1
+
+    radios(story, spreading_factor=7)
+
+
 def test_a_packet_begun_in_time_is_received_to_its_end() -> None:
     """The window closes in the middle of the packet: its header was in time."""
 

@@ -242,7 +242,7 @@ class SX126x:
                     irq = await self._wait(_MODE_RX, left_ms + self._longest_ms + _SLACK_MS)
                     if irq & _HEADER_ERROR:
                         self.header_errors += 1
-                    elif irq & _RX_DONE:
+                    if irq & _RX_DONE:  # of a later packet, whose header was right
                         found = await self._take_packet(irq)
                         if found is not None:
                             return found
@@ -312,10 +312,12 @@ class SX126x:
         self._needed()
         if self._is_up:
             try:
+                self._bus.distrust()  # it may have restarted, and then says so of every command
                 await self._standby()
                 if (await self._bus.read(_GET_PACKET_TYPE, 1))[0] != _LORA:
                     self.restarts += 1
                     self._is_up = False
+                self._bus.trust()
             except RadioFault:
                 self._is_up = False
         if not self._is_up:
@@ -332,7 +334,7 @@ class SX126x:
         """Reset, oscillator, regulator, calibration. Ref: 8.1, 9.2, 13.3.6, 14.3."""
         self._is_set = False
         self._image_band = None
-        self._bus.forget()
+        self._bus.distrust()
         self._nreset(0)
         await sleep_ms(_RESET_MS)
         self._nreset(1)
@@ -347,13 +349,9 @@ class SX126x:
             await self._bus.write(_SET_DIO3_AS_TCXO, bytes((_TCXO_MV.index(self._tcxo_mv),)) + steps.to_bytes(3, "big"))
         if self._has_dcdc:
             await self._bus.write(_SET_REGULATOR_MODE, b"\x01")
-        try:
-            await self._bus.write(_CALIBRATE, b"\x7f")
-            await self._bus.check()
-        except RadioFault:
-            await self._look_at_errors()
-            raise
+        await self._bus.write(_CALIBRATE, b"\x7f")
         await self._look_at_errors()
+        self._bus.trust()
         if self._has_rf_switch:
             await self._bus.write(_SET_DIO2_AS_RF_SWITCH, b"\x01")
         await self._bus.write(_SET_PACKET_TYPE, bytes((_LORA,)))
@@ -440,11 +438,16 @@ class SX126x:
                 if irq:
                     await self._bus.write(_CLEAR_IRQ_STATUS, word(irq))
                     return irq
-                if self._bus.mode != mode:
+                if self._bus.mode != mode and await self._has_restarted():
                     raise radio_fault("restarted")
                 if waited_ms > limit_ms:
                     raise radio_fault("no_interrupt")
             await sleep_ms(self._poll_ms)
+
+    async def _has_restarted(self) -> bool:
+        """No interrupt, yet another mode. Asked twice, for some chips lose the first command after a timeout."""
+        high, low = await self._bus.read(_GET_IRQ_STATUS, 2)
+        return not high and not low
 
     async def _take_packet(self, irq: int) -> Reception | None:
         """What lies in the buffer; None when its CRC was wrong or nothing is in it."""

@@ -58,14 +58,25 @@ class CommandBus:
         self._limit_ms = _BUSY_MS + start_ms
         self._out = bytearray(MAX_PACKET_BYTES + 4)
         self._in = bytearray(MAX_PACKET_BYTES + 4)
+        self._is_trusted = False
         self._has_unjudged = False
         self._has_news = False
         self.mode = 0
         """Chip mode in the last status (table 13-76)."""
 
-    def forget(self) -> None:
-        """The next status is not about a command of ours: after a reset, or out of a reception."""
+    def distrust(self) -> None:
+        """After a reset, ours or its own: with a TCXO that nobody has powered, commands that were done are told to have failed."""
         self._nss(1)
+        self._is_trusted = False
+        self.forget()
+
+    def trust(self) -> None:
+        """From the next command on the status means what it says."""
+        self._is_trusted = True
+        self.forget()
+
+    def forget(self) -> None:
+        """The next status is not about a command of ours, but comes out of a reception."""
         self._has_unjudged = False
         self._has_news = False
 
@@ -127,7 +138,7 @@ class CommandBus:
             raise radio_fault("no_answer")
         finally:
             self._nss(1)
-        is_judged = self._has_unjudged and not self._has_news
+        is_judged = self._is_trusted and self._has_unjudged and not self._has_news
         self._has_unjudged = True
         self._has_news = self._has_news and opcode == _GET_IRQ_STATUS
         if size < 2:

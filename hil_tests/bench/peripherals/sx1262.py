@@ -11,7 +11,8 @@ temperature, the RC oscillators' errors. After a header error it stays in RX wit
 
 Faults: unplugged (value: MISO, 255 unless given), busy_stuck, dio1_broken, tcxo_dead, crc_error, crc_unseen (a damaged packet is reported
 as good), header_error, antenna (dB of loss, both ways), noisy_spi (value: one octet in so many has a bit turned over), jammed (dBm on
-its channel at its antenna), brown_out (once, when set).
+its channel at its antenna), brown_out (once, when set), timeout_deaf (the first command after a timeout is lost: users of some chips
+say so).
 """
 
 import math
@@ -89,7 +90,7 @@ class SX1262:
         self._is_continuous = False
         self._rx_since_s = self._cad_since_s = math.inf
         self._command = bytearray()
-        self._is_lost = False
+        self._is_lost = self._is_deaf = False
         self._busy_until_s = now_s + start_s
         if self._tcxo_start_s is not None:  # the calibration at start-up finds no clock, for nobody has powered the TCXO yet
             self._errors, self._status = _XOSC_START_ERROR, FAILED
@@ -111,12 +112,15 @@ class SX1262:
         self._nss = level
         if not level:
             self._is_lost = self._is_busy(now_s) and self._mode != SLEEP
+            self._is_deaf = "timeout_deaf" in self.faults and self._status == TIMED_OUT
             if self._mode == SLEEP:
                 self._wake(now_s)
                 self._is_lost = True
             self._command.clear()
         elif self._command and "unplugged" not in self.faults:
-            if self._is_lost:
+            if self._is_deaf:
+                self._status = OK
+            elif self._is_lost:
                 self.ignored += 1
             else:
                 self._execute(bytes(self._command), now_s)
@@ -166,6 +170,8 @@ class SX1262:
         head = _READS.get(self._command[0])
         if head is None or at <= head:
             return self._status_octet()
+        if self._is_deaf:
+            return 0
         return self._answer(self._command[0], at - head - 1, now_s)
 
     def _status_octet(self) -> int:
@@ -264,8 +270,8 @@ class SX1262:
     def _standby(self, parameters: bytes, now_s: float) -> None:
         if parameters[0] > 1:
             self._status = REFUSED
-        else:
-            self._enter(XOSC if parameters[0] else RC, now_s)
+        elif self._enter(XOSC if parameters[0] else RC, now_s) and self._errors & _XOSC_START_ERROR:
+            self._status = FAILED  # although it was done: seen with a TCXO that has no supply yet
 
     def _fs(self, parameters: bytes, now_s: float) -> None:
         self._enter(FS, now_s)

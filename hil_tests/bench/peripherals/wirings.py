@@ -49,7 +49,7 @@ _UART_FAULTS = {name: Fault("uart", name) for name in ("bad_checksum", "stuck", 
 _RADIO_FAULTS = {
     **{
         name: Fault("radio", name)
-        for name in ("busy_stuck", "dio1_broken", "tcxo_dead", "crc_error", "crc_unseen", "header_error", "brown_out")
+        for name in ("busy_stuck", "dio1_broken", "tcxo_dead", "crc_error", "crc_unseen", "header_error", "brown_out", "timeout_deaf")
     },
     "radio_unplugged": Fault("radio", "unplugged", _UNPLUGGED_MISO),
     "antenna": Fault("radio", "antenna", _ANTENNA_LOSS_DB),
