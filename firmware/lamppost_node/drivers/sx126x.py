@@ -294,7 +294,7 @@ class SX126x:
             await self._prepare()
 
     async def sleep(self) -> None:
-        """Cold sleep at 0.2 uA (table 3-3); whatever is called next wakes it and sets it up again, some milliseconds."""
+        """Cold sleep at 160 nA (table 3-3); whatever is called next wakes it and sets it up again, some milliseconds."""
         async with self._lock:
             await self._prepare()
             self._is_up = False
