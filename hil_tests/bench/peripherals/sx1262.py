@@ -98,10 +98,8 @@ class SX1262:
     def reset(self, level: int, now_s: float) -> None:
         """The pin NRESET."""
         self.advance(now_s)
-        if level and not self._nreset:
+        if level != self._nreset:
             self.power_on(now_s)
-        elif not level:
-            self._stop_sending(now_s)
         self._nreset = level
 
     def select(self, level: int, now_s: float) -> None:
