@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bench.peripherals.client import Bench
 from bench.targets.target import Device, Setup, Target
-from street.node_device import LIBRARY, Image
+from street.node_device import Image
 
 #: A signed uplink of WIRE.md 12, as it flies: 106 octets, at SF7 8 + 4.25 + 8 + 5 x 31 symbols of 1.024 ms.
 PACKET = (
@@ -51,7 +51,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 @pytest.fixture
 def device(target: Target, target_image: Image, bench: Bench) -> Iterator[Callable[[str], Device]]:
     """Makes and starts the device behind a node's models, with driver, board and protocol on it and no main.py."""
-    files = {path: content for path, content in target_image.files.items() if path.startswith(LIBRARY)}
+    files = {path: content for path, content in target_image.files.items() if path.startswith(target_image.library)}
     with ExitStack() as stack:
 
         def make(name: str) -> Device:
