@@ -103,6 +103,10 @@ def test_what_it_cannot_do_now_is_an_execution_failure() -> None:
     for text in ("96 01", "89 7f"):
         chip.do(text)
         assert chip.status() == (3, 5), text
+    chip.do("82 ffffff")
+    for text in ("84 00", "8a 00"):
+        chip.do(text)
+        assert chip.status() == (5, 5), text
 
 
 def test_busy_lasts_as_long_as_the_work() -> None:
@@ -213,6 +217,21 @@ def test_receiving() -> None:
     assert other.do("10 00 00 00 00 00 00 00")[2:] == b"\x00\x01\x00\x00\x00\x00"
 
 
+def test_continuous_reception() -> None:
+    """It stays in RX; each packet lies behind the last; a new SetRx begins at the base again."""
+    one, other = pair()
+    for _ in range(2):
+        other.do("82 ffffff")
+        for start in (0, 4, 8):
+            one.now_s = other.now_s
+            one.do("83 000000")
+            other.now_s = one.model.sent[-1].due_s + 0.001
+            assert other.irq() & 0x02
+            other.do("02 03ff")
+            assert other.do("13 00 00 00")[2:] == bytes((4, start))
+            assert other.status() == (5, 1)
+
+
 def test_an_aborted_packet_is_a_crc_error_and_half_a_header_a_header_error() -> None:
     """The sender goes to standby in the middle: after the header, and before."""
     for part_s, irq in ((0.001, 0x56), (-0.002, 0x24)):
@@ -252,6 +271,26 @@ def test_channel_activity_detection() -> None:
     other.do("c5")
     other.now_s += 0.01
     assert other.irq() == 0x0180
+
+
+def test_channel_activity_that_goes_over_into_reception() -> None:
+    """Exit mode 1: detected, it listens on for the timeout of SetCadParams, here 1 s, and receives the packet."""
+    one, other = pair()
+    other.do("88 01 16 0a 01 00fa00")
+    one.now_s = other.now_s
+    one.do("83 000000")
+    other.now_s = one.now_s + 0.0012
+    other.do("c5")
+    other.now_s += 0.004
+    assert other.irq() & 0x0180 == 0x0180
+    assert other.status()[0] == 5
+    other.now_s = one.model.sent[0].due_s + 0.001
+    assert other.irq() & 0x02
+    other.do("02 03ff")
+    other.do("c5")
+    other.now_s += 0.02
+    assert other.irq() == 0x0080
+    assert other.status() == (2, 1)
 
 
 def test_a_tcxo_without_supply_or_time_does_not_start() -> None:

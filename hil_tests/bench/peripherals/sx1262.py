@@ -81,6 +81,7 @@ class SX1262:
         self._mode, self._status = RC, OK
         self._irq = self._errors = 0
         self._rx_status = (0, 0)
+        self._rx_next = 0
         self._packet_status = (0, 0, 0)
         self._stats = [0, 0, 0]
         self._sleeps_warm = False
@@ -299,6 +300,7 @@ class SX1262:
         if not self._enter(RX, now_s):
             return
         self._is_continuous = steps == 0xFFFFFF
+        self._rx_next = self.setup.rx_base
         self._rx_since_s = self._busy_until_s
         self._timer_s = self._rx_since_s + steps * RTC_S if 0 < steps < 0xFFFFFF else None
         self._header_seen = False
@@ -418,10 +420,11 @@ class SX1262:
             is_whole = False
         has_crc = sent.has_crc if self.setup.modem().has_header else self.setup.modem().has_crc
         is_wrong = has_crc and not is_whole and "crc_unseen" not in self.faults
-        start = (self._rx_status[0] + self._rx_status[1]) & 0xFF if self._is_continuous and self._stats[0] else self.setup.rx_base
+        start = self._rx_next
         for index, octet in enumerate(packet):
             self.setup.buffer[(start + index) & 0xFF] = octet
         self._rx_status = (len(packet), start)
+        self._rx_next = (start + len(packet)) & 0xFF
         rssi_dbm, snr_db, signal_dbm = receiver.figures(sent)
         self._packet_status = (_rssi(rssi_dbm), round(4 * snr_db) & 0xFF, _rssi(signal_dbm))
         error = round(receiver.offset_hz(sent) * 1600 / 1.55 / (sent.bandwidth_hz / 1000)) & 0xFFFFF
