@@ -156,14 +156,15 @@ def test_a_jammer_raises_the_floor_while_it_lasts() -> None:
 
 
 def test_ended_emissions_are_forgotten_and_overlapping_ones_are_not() -> None:
-    """A day of packets leaves a handful in memory; what overlaps something still on the air stays."""
+    """A day of packets leaves a handful in memory, jammed or not; what overlaps a packet still on the air stays."""
     air = Air(100, 200)
     long = air.send(0, 0.0, modem(12))
     early = air.send(1, 0.1)
     air.send(1, long.end_s - 0.01)
     assert early in air.ether.emissions
+    air.ether.jam(Station("jammer", 10.0), 868.1e6, 125e3, 20.0, 50.0)
     for second in itertools.count(100, 10):
         if second > 86400:
             break
         air.send(0, second)
-        assert len(air.ether.emissions) <= 2
+        assert len(air.ether.emissions) <= 3

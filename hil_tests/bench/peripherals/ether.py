@@ -93,8 +93,8 @@ class Ether:
         """Put it on the air, from its `start_s`, which is now or a little later."""
         for station in self.stations:
             station.advance(now_s)
-        # What ended before everything still on the air began can spoil nothing any more.
-        first_s = min((each.start_s for each in self.emissions if each.end_s > now_s), default=now_s)
+        # What ended before every packet still on the air began can spoil nothing any more.
+        first_s = min([now_s, *(each.start_s for each in self.transmissions() if each.end_s > now_s)])
         self.emissions = [each for each in self.emissions if each.end_s >= first_s]
         self.emissions.append(emission)
 
