@@ -603,6 +603,70 @@ def test_noise_on_a_real_conversation_never_hangs(seed: int, every: int) -> None
     radios(story)
 
 
+SETTINGS = ((EUROPE_HZ, 7, 125000), (915_000_000, 8, 500000)) + 6 * ((EUROPE_HZ, 9, 125000),)
+FAULTS = (
+    "busy_stuck", "dio1_broken", "tcxo_dead", "crc_error", "header_error", "brown_out", "timeout_deaf", "radio_unplugged", "antenna",
+    "jammed",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, None])
+def test_whatever_comes(seed: "int | None") -> None:
+    """Faults come and go while both send, listen, sleep and change channel: only RadioFault is raised, every call ends in its time, what is
+    received is what was sent, and when all is mended the next packet arrives.
+    """
+    seed = random.randrange(1 << 32) if seed is None else seed
+    print("seed", seed)
+    chance = random.Random(seed)
+
+    async def story(one: Radio, other: Radio) -> None:
+        sent: set[bytes] = set()
+        received: list[bytes] = []
+
+        async def live(radio: Radio, number: int) -> None:
+            for turn in range(40):
+                act = chance.randrange(12)
+                packet = bytes((number, turn)) * chance.randrange(1, 60)
+                try:
+                    if act < 3:
+                        sent.add(packet)
+                        await never_longer(radio.driver.send(packet), 8)
+                    elif act < 10:
+                        found = await never_longer(radio.driver.receive(chance.randrange(1, 3000)), 8)
+                        received.extend([found.packet] if found is not None else [])
+                    elif act == 10:
+                        await never_longer(radio.driver.configure(*chance.choice(SETTINGS)), 8)
+                    else:
+                        await never_longer(chance.choice((radio.driver.sleep, radio.driver.is_channel_active, radio.driver.standby))(), 8)
+                except RadioFault:
+                    await asyncio.sleep(1)
+
+        async def spoil(radio: Radio) -> None:
+            while True:
+                await asyncio.sleep(chance.random() * 8)
+                fault = chance.choice(FAULTS)
+                radio.fault(fault)
+                await asyncio.sleep(chance.random() * 2)
+                radio.clear(fault)
+
+        spoilers = [asyncio.create_task(spoil(radio)) for radio in (one, other)]
+        await asyncio.gather(live(one, 1), live(other, 2))
+        for task in spoilers:
+            task.cancel()
+        print(len(sent), "packets sent,", len(received), "received")
+        assert received or seed > 3  # a fresh seed may be an unlucky one
+        assert set(received) <= sent
+        for radio in (one, other):
+            for fault in FAULTS:
+                radio.clear(fault)
+            radio.model.ignored = 0  # a clock that was dead and a BUSY that stuck end in the middle of something
+            await radio.driver.configure(EUROPE_HZ, 9, 125000)
+        assert await carry(one, other) is not None
+        assert await carry(other, one) is not None
+
+    radios(story)
+
+
 def test_airtime_is_the_models_own_figure() -> None:
     """98 octets at SF9, 125 kHz, 4/5: 533.5 ms, as Semtech's calculator has it, counted by neither's code."""
 

@@ -31,6 +31,7 @@ _XOSC_START_ERROR = 0x20
 _COLD_S, _WARM_S, _CALIBRATION_S, _BLOCK_S = 0.0035, 0.00034, 0.0035, 0.0006
 _SWITCH_S = {XOSC: 31e-6, FS: 50e-6, RX: 83e-6, TX: 126e-6, CAD: 83e-6}
 _COMMAND_S = 1e-6
+_KEPT = 64
 #: Opcode: octets of parameters, least and most. Reads: opcode: octets of parameters before the answer.
 _WRITES = {
     0x84: (1, 1), 0x80: (1, 1), 0xC1: (0, 0), 0x83: (3, 3), 0x82: (3, 3), 0x9F: (1, 1), 0xC5: (0, 0), 0x96: (1, 1), 0x89: (1, 1),
@@ -47,7 +48,7 @@ class SX1262:
     def __init__(self, seed: int, ether: Ether, station: Station, ppm: float = 0.0, tcxo_start_s: float | None = 0.003) -> None:
         self.faults: dict[str, float] = {}
         self.ignored = 0  # transactions while BUSY, each a mistake of the driver's
-        self.sent: list[Transmission] = []
+        self.sent: list[Transmission] = []  # the last ones
         self._seed = seed
         self.ether = ether
         self.station = ether.add(station)
@@ -287,7 +288,7 @@ class SX1262:
         power_dbm = self.setup.radiated_dbm() - self.faults.get("antenna", 0.0)
         self._transmission = modem.transmission(self.station, packet, power_dbm, self.ppm, start_s)
         self._timer_s = start_s + int.from_bytes(parameters, "big") * RTC_S if any(parameters) else None
-        self.sent.append(self._transmission)
+        self.sent = [*self.sent[-_KEPT:], self._transmission]
         self.ether.begin(self._transmission, now_s)
 
     def _set_rx(self, parameters: bytes, now_s: float) -> None:
