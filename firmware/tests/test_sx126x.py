@@ -561,7 +561,7 @@ class NoisyBus:
         return self.levels[self.turn % len(self.levels)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=60), st.lists(st.integers(0, 1), min_size=1, max_size=7))
 def test_any_octets_on_miso_end_in_time(octets: list[int], levels: list[int]) -> None:
     """Whatever a broken bus says: a result or a RadioFault, within the wait that was asked for and a little."""
@@ -578,7 +578,7 @@ def test_any_octets_on_miso_end_in_time(octets: list[int], levels: list[int]) ->
     run_virtual(work())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32), st.integers(1, 400))
 def test_noise_on_a_real_conversation_never_hangs(seed: int, every: int) -> None:
     """One octet in `every` has a bit turned over: the driver fails or works, and works again when the noise is over."""
@@ -610,7 +610,7 @@ FAULTS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, None])
+@pytest.mark.parametrize("seed", [1, None])
 def test_whatever_comes(seed: "int | None") -> None:
     """Faults come and go while both send, listen, sleep and change channel: only RadioFault is raised, every call ends in its time, what is
     received is what was sent, and when all is mended the next packet arrives.
