@@ -112,11 +112,11 @@ class Board:
             lambda: machine.I2C(0, scl=machine.Pin(_I2C_SCL_PIN), sda=machine.Pin(_I2C_SDA_PIN), freq=_I2C_HZ),
         )
 
-    def radio(self) -> tuple[machine.SPI, machine.Pin, machine.Pin, machine.Pin, machine.Pin]:
+    def radio(self) -> "tuple[machine.SPI, machine.Pin, machine.Pin, machine.Pin, machine.Pin]":
         """The LoRa radio's bus and its pins NSS, NRESET, BUSY and DIO1, as drivers.sx126x takes them."""
         return self._once("radio", self._make_radio)
 
-    def _make_radio(self) -> tuple[machine.SPI, machine.Pin, machine.Pin, machine.Pin, machine.Pin]:
+    def _make_radio(self) -> "tuple[machine.SPI, machine.Pin, machine.Pin, machine.Pin, machine.Pin]":
         pin = machine.Pin
         spi = machine.SPI(_RADIO_SPI, _RADIO_HZ, sck=pin(_RADIO_SCK_PIN), mosi=pin(_RADIO_MOSI_PIN), miso=pin(_RADIO_MISO_PIN))
         outputs = pin(_RADIO_NSS_PIN, pin.OUT, value=1), pin(_RADIO_NRESET_PIN, pin.OUT, value=1)
