@@ -76,7 +76,9 @@ def new(
     if is_json:
         terminal.print_json({"file": str(out), "nodes": len(written.nodes)})
         return
-    terminal.out.print(f"{out}: {len(written.nodes)} nodes; edit assets and ports, then: lamppost site check {out}")
+    terminal.out.print(
+        f"{out}: {len(written.nodes)} node{'s' if len(written.nodes) != 1 else ''}; edit assets and ports, then: lamppost site check {out}"
+    )
 
 
 def _ask(question: str, default: str) -> str:
