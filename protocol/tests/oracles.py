@@ -5,6 +5,8 @@ import subprocess
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+AT_ONCE = 500
+"""Questions that the judges have five minutes for."""
 PYTHON = REPOSITORY / "build/oracles/bin/python"
 
 
@@ -12,7 +14,10 @@ def ask(questions: list[dict]) -> list[dict]:
     """Return one answer a question. Raises FileNotFoundError when the oracles are not installed."""
     if not PYTHON.exists():
         raise FileNotFoundError("no build/oracles: run `make oracles`")
-    lines = "\n".join(json.dumps(question) for question in questions)
     runner = [str(PYTHON), str(Path(__file__).with_name("oracle_runner.py"))]
-    answers = subprocess.run(runner, input=lines, capture_output=True, text=True, timeout=300, check=True)
-    return [json.loads(line) for line in answers.stdout.splitlines()]
+    answers: list[dict] = []
+    for start in range(0, len(questions), AT_ONCE):
+        lines = "\n".join(json.dumps(question) for question in questions[start : start + AT_ONCE])
+        told = subprocess.run(runner, input=lines, capture_output=True, text=True, timeout=300, check=True)
+        answers += [json.loads(line) for line in told.stdout.splitlines()]
+    return answers
