@@ -1,4 +1,4 @@
-"""For all tests: frames of every kind and length they make are held against the grammar; how fast the machine is decides nothing."""
+"""For all tests: every frame they make is held against the grammar; how fast the machine is decides nothing."""
 
 import gc
 
