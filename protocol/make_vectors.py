@@ -5,19 +5,25 @@ them against independent libraries (cbor2, cryptography), and WIRE.md's examples
 import json
 import sys
 import tempfile
+from hashlib import sha256
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "tests")]
 
+import cbor2  # noqa: E402
 import vector_runner  # noqa: E402
-from lamppost_protocol import cbor, elision, slip  # noqa: E402
+from lamppost_protocol import cbor, elision, slip, tickets  # noqa: E402
+from lamppost_protocol.es256_host import public_key  # noqa: E402
 from lamppost_protocol.p256_tables import build_generator_table  # noqa: E402
+from lamppost_protocol.radio_limits import E22_WRAP  # noqa: E402
 
 NODE_KEY = "c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721"  # RFC 6979 A.2.5: public for ever
 HOP_KEY = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+NEXT_KEY = "8f1a" + "5b" * 30  # the node's in its next epoch
 NETWORK, NODE, EPOCH, ISSUER = 123456, 0x0A0B0C0D, 1, 0xA1000001
 T = 1793620800  # 2026-11-02T12:00:00Z
+HELLO = "89011a0001e2401a0a0b0c0d0100480102030405060708" + "02" + "12" + "65" + "302e312e30"
 
 
 def case(name: str, op: str, **inputs: object) -> dict:
@@ -89,6 +95,10 @@ def frame_cases() -> list[dict]:
         "positive-dt": "850100f6f683010100", "record-short": "8501001a6ae87b4002820100", "not-an-array": "01", "trailing": "8501001a6ae87b40028301000000",
     }  # fmt: skip
     cases += [case("uplink-refused-" + n, "records.decode_uplink", payload=p.replace(" ", "")) for n, p in refused.items()]
+    cases.append(
+        case("frame-next-epoch", "frames.seal", private_key=NEXT_KEY, direction=0, network=NETWORK, node=NODE, epoch=EPOCH + 1, kid=NODE,
+             tx=64, payload=vector_runner.run_case(cases[0], signers)["out"]["payload"])
+    )  # fmt: skip
     edges = {"tx-1": 1, "tx-255": 255, "tx-256": 256, "tx-65535": 65535, "tx-65536": 65536, "tx-2^32-1": 0xFFFFFFFF,
              "tx-2^32": 1 << 32, "tx-0": 0}  # fmt: skip
     cases += [
@@ -128,17 +138,25 @@ def cose_cases() -> list[dict]:
     }  # fmt: skip
     cases = [case("cose-uplink", "cose.decode", data=frame)]
     cases += [case("cose-refused-" + name, "cose.decode", data=data) for name, data in bad.items()]
-    for name, highest, bitmap in (("acknowledgement", 17, 0), ("acknowledgement-bitmap", 70000, 0x80000005)):
-        cases.append(
-            case(name, "frames.seal_acknowledgement", hop_key=HOP_KEY, network=NETWORK, node=NODE, epoch=EPOCH, highest=highest,
-                 bitmap=bitmap, digest="0011223344556677")
-        )  # fmt: skip
-    tagged = vector_runner.run_case(cases[-2], signers)["out"]["frame"]
+    acknowledged = {}
+    for name, highest, bitmap, more in (
+        ("acknowledgement", 17, 0, {}), ("acknowledgement-bitmap", 70000, 0x80000005, {}), ("acknowledgement-steps", 17, 0, {"steps": 2}),
+        ("acknowledgement-back", (1 << 48) - 1, 0xFFFFFFFF, {"steps": -8}), ("acknowledgement-nine", 17, 0, {"steps": 9}),
+        ("acknowledgement-minus-nine", 17, 0, {"steps": -9}), ("acknowledgement-true", 17, 0, {"steps": True}),
+    ):  # fmt: skip
+        made = case(name, "frames.seal_acknowledgement", hop_key=HOP_KEY, network=NETWORK, node=NODE, epoch=EPOCH, highest=highest,
+                    bitmap=bitmap, digest="0011223344556677", **more)  # fmt: skip
+        acknowledged[name] = vector_runner.run_case(made, signers)["out"]["frame"]
+        if name[16:] not in ("nine", "minus-nine", "true"):
+            cases.append(made)
+    tagged = acknowledged["acknowledgement"]
     context = {"hop_key": HOP_KEY, "network": NETWORK, "node": NODE, "epoch": EPOCH}
     variants = {
         "ok": (tagged, {}), "bit-flip": (tagged[:-2] + f"{int(tagged[-2:], 16) ^ 1:02x}", {}), "other-network": (tagged, {"network": 1}),
         "other-node": (tagged, {"node": 1}), "other-epoch": (tagged, {"epoch": 2}), "other-key": (tagged, {"hop_key": "ff" * 32}),
-        "sign1": (frame, {}),
+        "sign1": (frame, {}), "steps": (acknowledged["acknowledgement-steps"], {}), "back": (acknowledged["acknowledgement-back"], {}),
+        "nine": (acknowledged["acknowledgement-nine"], {}), "minus-nine": (acknowledged["acknowledgement-minus-nine"], {}),
+        "true": (acknowledged["acknowledgement-true"], {}),
     }  # fmt: skip
     for name, (data, change) in variants.items():
         cases.append(case("acknowledgement-open-" + name, "frames.open_acknowledgement", **{**context, "data": data, **change}))
@@ -149,6 +167,7 @@ def downlink_cases() -> list[dict]:
     orders = {
         "level": (T, T + 3600, 1, 1, [60, 30]), "dark": (T, T + 60, 1, 65, [0, 0]), "cancel": (T, T + 60, 2, 1, [41]),
         "configure": (T, T + 60, 4, 0, [{"h": "a0"}]), "resend": (T, T + 60, 5, 0, [1, 4096]),
+        "update": (T, T + 864000, 6, 0, [{"h": "d284"}]), "update-of-lamp": (T, T + 60, 6, 1, [{"h": "d284"}]),
         "level-101": (T, T + 60, 1, 1, [101, 0]), "never": (T, T, 1, 1, [50, 0]), "level-of-node": (T, T + 60, 1, 0, [50, 0]),
         "resend-backwards": (T, T + 60, 5, 0, [9, 3]), "unknown-verb": (T, T + 60, 77, 0, []),
     }  # fmt: skip
@@ -169,6 +188,7 @@ def downlink_cases() -> list[dict]:
     for name, payload in {
         "level": level, "short": "831a6ae87b401a6ae8895001", "text": "6161", "trailing": level + "00", "level-true": "861a6ae87b401a6ae889500101f500",
         "nested-too-deep": "851a6ae87b401a6ae8895003018181818181818100",
+        "argument-map": "861a6ae87b401a6ae8895001010ba10000", "argument-text": "861a6ae87b401a6ae8895001010b6161", "argument-null": "861a6ae87b401a6ae8895001010bf6",
     }.items():  # fmt: skip
         cases.append(case("order-decode-" + name, "orders.decode_order", order_id=42, payload=payload))
     cases.append(
@@ -188,7 +208,7 @@ def downlink_cases() -> list[dict]:
         case("beacon-frame-broadcast", "frames.seal", private_key=NODE_KEY, direction=2, network=NETWORK, node=0, epoch=0, kid=ISSUER,
              tx=T, payload="821a6ae87b40f6")
     )  # fmt: skip
-    good = "89011a0001e2401a0a0b0c0d0100480102030405060708" + "02" + "12" + "65" + "302e312e30"
+    good = HELLO
     for name, body in {
         "ok": good, "no-nonce": good.replace("480102030405060708", "f6"), "version-2": "8902" + good[4:], "state-9": good.replace("0100480102", "0109480102"),
         "long-text": good[:-12] + "7821" + "61" * 33, "text": "6161", "empty": "",
@@ -207,7 +227,8 @@ def line_cases() -> list[dict]:
     lines = {
         "two": one + two, "shared-end": one[:-2] + two, "noise-before": "fedcba" + one, "noise-between": one + "0102c003" + two,
         "flipped": broken.hex() + two, "lost-end": one[:-2] + two[2:] + one, "bad-escape": "c0db01c0" + one, "escape-at-end": "c001dbc0" + one,
-        "unknown-type": slip.END.hex() + "09" + "00000000" + "c0" + one, "type-nine": slip.encode(9, b"x").hex() + one,
+        "unknown-type": slip.END.hex() + "0b" + "00000000" + "c0" + one, "type-nine": slip.encode(9, b"x").hex() + one,
+        "type-eleven": slip.encode(11, b"x").hex() + one,
         "short": "c001c0" + one, "empty": "c0c0c0c0", "oversize": "c0" + "55" * 3000 + "c0" + one,
         "oversize-unescaped": "c0" + "55" * 1500 + "c0" + one, "unterminated": one[:-2],
     }  # fmt: skip
@@ -233,7 +254,15 @@ def state_cases() -> list[dict]:
         "young-gateway": [[5000, 1, 100], [4900, 50, 0], [4950, 50, 0]], "declared-lost": [[1, 3, 0], [8, 1, 0]],
         "beyond-bitmap": [[1, 1, 0], [100, 2, 98]], "older-behind": [[50, 1, 0], [10, 2, 5]],
     }  # fmt: skip
-    return cases + [case("receive-" + name, "receive_window", frames=f) for name, f in accounts.items()]
+    cases += [case("receive-" + name, "receive_window", frames=f) for name, f in accounts.items()]
+    air = {
+        "records": ["record"] * 9, "alarms": ["alarm"] * 7, "alarm-behind-silent-records": ["record"] * 5 + ["alarm"] * 3,
+        "record-behind-silent-alarms": ["alarm"] * 3 + ["record"], "in-turns": ["record", "alarm"] * 4,
+        "answer-ends-both": ["record", "alarm", "alarm", "answer", "alarm", "record"],
+    }  # fmt: skip
+    cases += [case("send-air-" + name, "send_window", resend_ms=30000, steps=steps) for name, steps in air.items()]
+    steps = ["record"] * 6 + ["alarm"] * 2
+    return [*cases, case("send-serial-alarm-behind-silent-records", "send_window", steps=steps)]
 
 
 def schedule_cases() -> list[dict]:
@@ -260,6 +289,14 @@ def schedule_cases() -> list[dict]:
 
 
 def air_cases() -> list[dict]:
+    return [item for item in all_air_cases() if item["op"] != "fragments"]
+
+
+def piece_cases() -> list[dict]:
+    return [item for item in all_air_cases() if item["op"] == "fragments"]
+
+
+def all_air_cases() -> list[dict]:
     signers = vector_runner.Signers(TABLES)
     frames = {item["id"]: item for item in frame_cases() + downlink_cases() + cose_cases()}
 
@@ -269,12 +306,17 @@ def air_cases() -> list[dict]:
     def encoded(name: str, of: str, traffic: int, node: int, **more: int) -> dict:
         return case("air-" + name, "elision.encode", frame=frame(of), traffic=traffic, network=NETWORK, node=node, **more)
 
+    def hello(name: str, body: str, **more: int) -> dict:
+        given = {"frame": body, "traffic": elision.TRAFFIC_HELLO, "network": NETWORK, "node": NODE, **more}
+        return case("air-hello" + name, "elision.encode", **given)
+
     up, down, ack = elision.TRAFFIC_UPLINK, elision.TRAFFIC_DOWNLINK, elision.TRAFFIC_ACKNOWLEDGEMENT
     cases = [
         encoded("uplink-bin", "frame-bin", up, NODE), encoded("uplink-waited", "frame-lamp", up, NODE, waited_s=41),
         encoded("uplink-waited-long", "frame-lamp", up, NODE, waited_s=70000), encoded("uplink-air", "frame-air", up, NODE),
         encoded("order", "order-frame-level", down, NODE), encoded("beacon", "beacon-frame-broadcast", down, 0),
-        encoded("acknowledgement", "acknowledgement", ack, NODE),
+        encoded("acknowledgement", "acknowledgement", ack, NODE), encoded("acknowledgement-steps", "acknowledgement-steps", ack, NODE),
+        hello("", HELLO), hello("-no-nonce", HELLO.replace("480102030405060708", "f6")),
     ]  # fmt: skip
     cases += [encoded("uplink-" + tx, "frame-" + tx, up, NODE) for tx in ("tx-1", "tx-255", "tx-256", "tx-65535", "tx-65536", "tx-2^32-1")]
     packets = {item["id"][4:]: vector_runner.run_case(item, signers)["out"]["packets"][0] for item in cases}
@@ -284,13 +326,17 @@ def air_cases() -> list[dict]:
         encoded("ack-as-uplink", "acknowledgement", up, NODE), encoded("uplink-as-ack", "frame-bin", ack, NODE),
         encoded("17-pieces", "frame-bin", up, NODE, most_bytes=14), encoded("no-room", "frame-bin", up, NODE, most_bytes=9),
         case("air-not-a-frame", "elision.encode", frame="d284", traffic=up, network=NETWORK, node=NODE),
+        hello("-of-another", HELLO, node=NODE + 1), hello("-of-another-network", HELLO, network=NETWORK + 1), hello("-waited", HELLO, waited_s=1),
+        encoded("hello-of-a-frame", "frame-bin", elision.TRAFFIC_HELLO, NODE), case("air-hello-as-uplink", "elision.encode", frame=HELLO,
+        traffic=up, network=NETWORK, node=NODE),
     ]  # fmt: skip
-    bin_packet, order, tag = packets["uplink-bin"], packets["order"], packets["acknowledgement"]
+    bin_packet, order, tag, said = packets["uplink-bin"], packets["order"], packets["acknowledgement"], packets["hello"]
     bad = {
         "empty": "", "five-octets": bin_packet[:10], "version-2": "d1" + bin_packet[2:], "version-0": "11" + bin_packet[2:],
         "reserved-traffic": "90" + bin_packet[2:], "other-network": bin_packet[:2] + "35" + bin_packet[4:], "256-octets": bin_packet + "00" * 200,
         "uplink-from-0": bin_packet[:4] + "00000000" + bin_packet[12:], "ack-for-0": tag[:4] + "00000000" + tag[12:],
-        "ack-with-width": "93" + tag[2:], "ack-waited": "8b" + tag[2:], "downlink-waited": "8a" + order[2:], "tx-0": "81" + bin_packet[2:12] + "00" + bin_packet[14:],
+        "ack-with-width": "93" + tag[2:], "ack-waited": "8b" + tag[2:], "traffic-3-width-2": "a3" + tag[2:], "hello-from-0": said[:4] + "00000000" + said[12:],
+        "hello-head-only": said[:12], "hello-of-nine": said[:12] + "89" + said[14:], "hello-waited": "9b" + said[2:], "downlink-waited": "8a" + order[2:], "tx-0": "81" + bin_packet[2:12] + "00" + bin_packet[14:],
         "tx-leading-zero": "91" + bin_packet[2:12] + "0046" + bin_packet[14:], "waited-0": "89" + bin_packet[2:12] + "0000" + bin_packet[12:],
         "uplink-short": bin_packet[:12] + "46" + "11" * 63, "ack-short": tag[:12] + "11" * 7, "head-only": bin_packet[:12],
         # MHDR of a LoRaWAN 1.0 join request, then an unconfirmed and a confirmed uplink; a Meshtastic broadcast's header; noise.
@@ -300,10 +346,10 @@ def air_cases() -> list[dict]:
     }  # fmt: skip
     cases += [case("air-refused-" + name, "elision.decode", network=NETWORK, packet=packet) for name, packet in bad.items()]
     pieces = {}
-    for name, of, most in (("two", "frame-bin", 66), ("four", "frame-lamp", 40)):
-        cases.append(encoded("pieces-" + name, of, up, NODE, most_bytes=most))
+    for name, of, most in (("two", "frame-bin", 66), ("four", "frame-lamp", 40), ("hello", "", 24)):
+        cases.append(encoded("pieces-" + name, of, up, NODE, most_bytes=most) if of else hello("-pieces", HELLO, most_bytes=most))
         pieces[name] = vector_runner.run_case(cases[-1], signers)["out"]["packets"]
-    cases += [piece_case(name, heard) for name, heard in piece_runs(pieces["two"], pieces["four"], bin_packet).items()]
+    cases += [piece_case(name, heard) for name, heard in piece_runs(pieces["two"], pieces["four"], bin_packet, pieces["hello"]).items()]
     return cases
 
 
@@ -311,13 +357,13 @@ def piece_case(name: str, heard: list) -> dict:
     return case("air-heard-" + name, "fragments", network=NETWORK, known=[NODE], room=4, heard=heard)
 
 
-def piece_runs(two: list[str], four: list[str], whole: str) -> dict[str, list]:
+def piece_runs(two: list[str], four: list[str], whole: str, greeting: list[str]) -> dict[str, list]:
     def forged(piece: str, octet: str = "ee") -> str:
         return piece[:-2] + octet
 
     first, second = two
     return {
-        "whole": [[0, whole]], "in-order": [[0, first], [1, second]], "reversed": [[0, second], [1, first]],
+        "whole": [[0, whole]], "hello": [[i, piece] for i, piece in enumerate(greeting)], "in-order": [[0, first], [1, second]], "reversed": [[0, second], [1, first]],
         "repeated": [[0, first], [1, first], [2, second], [3, second], [4, first]],
         "four-shuffled": [[0, four[2]], [1, four[0]], [2, four[3]], [3, four[1]]],
         "two-frames": [[0, four[0]], [1, first], [2, four[1]], [3, four[2]], [4, second], [5, four[3]]],
@@ -332,6 +378,40 @@ def piece_runs(two: list[str], four: list[str], whole: str) -> dict[str, list]:
         "too-large": [[0, first[:16] + "0f" + first[18:] + "00" * 60]],
         "clock-back": [[100, first], [50, second]],
     }  # fmt: skip
+
+
+def modem_cases() -> list[dict]:
+    """By message: the good ones, and one good array spoilt in each place."""
+    packet = bytes.fromhex("83a30a0b0c0d831100480011223344556677404113a429e10aea")
+    settings = (869525000, 9, 125000)
+    good = {
+        "received": {"received": (4294967295, 868100000, 9, 125000, -118, -31, packet), "received-loud": (0, 868300000, 7, 125000, 50, 127, b"x")},
+        "transmit": {"transmit": (65535, 1000000, *settings, 14, 0, -80, packet), "transmit-at-once": (0, None, *settings, -9, 5, -130, b"\x00" * 255)},
+        "sent": {"sent": (65535, 0, 247808), "sent-too-late": (1, 1, 0), "sent-busy": (1, 6, 0)},
+        "state": {"state": (1, "0.1.0", 5000000, 17, 2, 1, 0, True), "state-deaf": (1, "", 0, 0, 0, 0, 4294967295, False)},
+        "listen": {"listen": settings},
+    }  # fmt: skip
+    bad = {
+        "received": [(0, 4294967296), (0, None), (1, 149999999), (2, 13), (3, 7799), (4, -201), (4, True), (5, 128), (6, b""), (6, b"x" * 256), (6, "x"), (7, 0)],
+        "transmit": [(0, 65536), (1, -1), (1, False), (2, 960000001), (3, 4), (4, 500001), (5, 31), (6, 101), (6, -1), (7, 1), (7, -131), (8, None), (9, 0)],
+        "sent": [(0, -1), (1, 7), (1, True), (2, 4294967296), (3, 0)],
+        "state": [(0, 2), (1, b"0.1.0"), (1, "x" * 33), (2, -1), (3, None), (6, True), (7, 1), (8, 0)],
+        "listen": [(0, None), (1, 5.0), (2, 600000), (3, 0)],
+    }  # fmt: skip
+    cases = [
+        case("modem-" + name, "modem", message=kind, body=cbor.encode(value).hex())
+        for kind, rows in good.items()
+        for name, value in rows.items()
+    ]
+    for kind, spoilt in bad.items():
+        first = next(iter(good[kind].values()))
+        for at, value in spoilt:
+            body = cbor2.dumps([*first[:at], value, *first[at + 1 :]]).hex()
+            cases.append(case(f"modem-refused-{kind}-{at}-{str(value)[:12]}", "modem", message=kind, body=body))
+        cases.append(case(f"modem-refused-{kind}-short", "modem", message=kind, body=cbor.encode(first[:-1]).hex()))
+        cases.append(case(f"modem-refused-{kind}-map", "modem", message=kind, body="a0"))
+        cases.append(case(f"modem-refused-{kind}-nothing", "modem", message=kind, body=""))
+    return cases
 
 
 def ledger_cases() -> list[dict]:
@@ -359,12 +439,13 @@ def ledger_cases() -> list[dict]:
 
 def region_cases() -> list[dict]:
     def radio(name: str, region: str, channels_hz: list[int], sf: int, bandwidth_hz: int = 125000, power_dbm: int = 14, antenna_dbi: int = 2,
-              listen_us: int = 0) -> dict:  # fmt: skip
+              listen_us: int = 0, **more: list) -> dict:  # fmt: skip
         return case(
             "region-" + name, "regions.check_radio", region=region, channels_hz=channels_hz, bandwidth_hz=bandwidth_hz,
-            spreading_factor=sf, coding_rate=1, power_dbm=power_dbm, antenna_dbi=antenna_dbi, listen_us=listen_us,
+            spreading_factor=sf, coding_rate=1, power_dbm=power_dbm, antenna_dbi=antenna_dbi, listen_us=listen_us, **more,
         )  # fmt: skip
 
+    e22 = list(E22_WRAP)
     fifty = [902300000 + 200000 * i for i in range(64)][:50]
     return [
         radio("eu-lorawan", "EU868", [868100000, 868300000, 868500000], 9), radio("eu-two-bands", "EU868", [868100000, 867100000], 12),
@@ -379,11 +460,145 @@ def region_cases() -> list[dict]:
         radio("au-one-channel", "AU915", [916800000], 9), radio("au-500", "AU915", [917500000], 12, 500000, 22), radio("au-hopping", "AU915", [915200000 + 200000 * i for i in range(20)], 9),
         radio("in", "IN865", [865062500, 865402500, 865985000], 10, power_dbm=22), radio("in-500", "IN865", [866000000], 9, 500000),
         radio("nowhere", "MARS1", [868100000], 9), radio("no-channel", "EU868", [], 9),
+        radio("eu-e22", "EU868", [866125000, 867125000], 11, 500000, 13, wrap=e22), radio("eu-e22-thousandth", "EU868", [864125000], 11, 500000, 13, wrap=e22),
+        radio("eu-e22-on-two-bands", "EU868", [868125000], 11, 500000, 13, wrap=e22), radio("us-e22", "US915", [903125000], 11, 500000, 22, wrap=e22),
+        radio("as-e22", "AS923", [923125000], 11, 500000, 10, wrap=e22), radio("jp-e22", "AS923-JP", [921125000], 11, 500000, 10, wrap=e22, listen_us=5000),
+        radio("in-e22", "IN865", [866125000], 11, 500000, 22, wrap=e22),
     ]  # fmt: skip
 
 
+def release_cases() -> list[dict]:
+    """Manifests, bodies, wants, pieces: the good ones, and each spoilt in every place."""
+    files = [("lamppost_node/fixtures/lamp.mpy", "4d0600" + "11" * 40), ("lamppost_node/version.mpy", "4d0600aa"),
+             ("lamppost_protocol/slip.mpy", "")]  # fmt: skip
+    whole = case("body", "releases.encode_body", files=files)
+    body = vector_runner.run_case(whole, vector_runner.Signers(TABLES))["out"]["data"]
+    base, digest = "a0a1a2a3a4a5a6a7", sha256(bytes.fromhex(body)).hexdigest()
+    good = {"sequence": 7, "base": base, "version": "0.2.0", "heap_bytes": 36000, "size_bytes": len(body) // 2, "digest": digest}
+    sealed = {"private_key": NODE_KEY, "network": NETWORK, "issuer": ISSUER}
+    cases = [
+        case("release-manifest", "releases.seal_manifest", **sealed, **good),
+        case("release-manifest-largest", "releases.seal_manifest", **sealed, **good | {"sequence": 0xFFFFFFFF, "version": "x" * 16,
+             "heap_bytes": 0xFFFFFFFF, "size_bytes": 262144}),
+    ]  # fmt: skip
+    spoilt = {
+        "sequence-0": {"sequence": 0}, "base-7": {"base": base[2:]}, "no-version": {"version": ""}, "long-version": {"version": "x" * 17},
+        "no-body": {"size_bytes": 0}, "too-large": {"size_bytes": 262145}, "digest-31": {"digest": digest[2:]}, "heap-2^32": {"heap_bytes": 1 << 32},
+    }  # fmt: skip
+    cases += [case("release-manifest-" + name, "releases.seal_manifest", **sealed, **good | change) for name, change in spoilt.items()]
+    value = [1, bytes.fromhex(base), "0.2.0", 36000, len(body) // 2, bytes.fromhex(digest)]
+    cases.append(case("manifest", "releases.decode_manifest", sequence=7, payload=cbor.encode(value).hex()))
+    changes = [
+        ("form-2", 0, 2), ("form-true", 0, True), ("base-9", 1, b"x" * 9), ("version-octets", 2, b"0.2.0"), ("version-space", 2, "0 2"), ("version-17", 2, "x" * 17),
+        ("heap-null", 3, None), ("size-0", 4, 0), ("size-262145", 4, 262145), ("size-true", 4, True), ("digest-33", 5, b"x" * 33), ("seven", 6, 0),
+    ]  # fmt: skip
+    for name, at, item in changes:
+        payload = cbor2.dumps([*value[:at], item, *value[at + 1 :]]).hex()
+        cases.append(case("manifest-refused-" + name, "releases.decode_manifest", sequence=7, payload=payload))
+    cases.append(case("manifest-refused-map", "releases.decode_manifest", sequence=7, payload="a0"))
+    cases += [
+        case("release-base", "releases.base_of", files=[[name, sha256(bytes.fromhex(content)).hexdigest()] for name, content in files]),
+        whole,
+        case("body-unsorted", "releases.encode_body", files=files[::-1]), case("body-twice", "releases.encode_body", files=[*files, files[0]]),
+        case("body-empty", "releases.encode_body", files=[]), case("body-decode", "releases.files_of", data=body, size_bytes=len(body) // 2),
+    ]  # fmt: skip
+    names = (
+        "lamppost_node/slot.mpy", "lamppost_node/__init__.mpy", "lamppost_node/fixtures/__init__.mpy", "lamppost_node/../main.mpy", "/lamppost_node/a.mpy",
+        "lamppost_node//a.mpy", "lamppost_node/a.py", "main.mpy", "lamppost_node.mpy", "other/a.mpy", "lamppost_node/A.mpy", "lamppost_node/.mpy",
+        "lamppost_node/" + "a" * 47 + ".mpy",
+    )  # fmt: skip
+    for i, name in enumerate(names):
+        cases.append(case(f"body-name-{i}", "releases.encode_body", files=[[name, "00"]]))
+        data = bytes((len(name),)) + name.encode() + b"\x00\x00\x00\x01\x00"
+        cases.append(case(f"body-refused-name-{i}", "releases.files_of", data=data.hex(), size_bytes=len(data)))
+    longest = "lamppost_node/" + "a" * 46 + ".mpy"
+    cases.append(case("body-longest-name", "releases.encode_body", files=[[longest, "00"]]))
+    one = vector_runner.run_case(case("", "releases.encode_body", files=[["lamppost_node/a.mpy", "00"]]), vector_runner.Signers(TABLES))[
+        "out"
+    ]["data"]
+    size = len(one) // 2
+    broken = {
+        "short": (one, size - 1), "long": (one, size + 1), "cut-in-name": (one[:10], size), "cut-in-size": (one[: 2 * size - 4], size),
+        "twice": (one + one, 2 * size), "length-0": ("00" + one[2:], size), "not-ascii": (one[:2] + "ec" + one[4:], size), "content-beyond": (one[:-4] + "0200", size),
+    }  # fmt: skip
+    cases += [case("body-refused-" + name, "releases.files_of", data=data, size_bytes=size) for name, (data, size) in broken.items()]
+    name = bytes.fromhex(digest)[:8]
+    hints = {
+        "want": ([NETWORK, NODE, name, 4000, 8], [(0, 1 << 32), (1, 0), (1, 1 << 32), (2, b"x" * 7), (3, -200), (3, 262144), (3, None), (4, 0), (4, 9), (4, True), (5, 0)]),
+        "piece": ([name, 600, b"\x01\x02\x03\x04"], [(0, b""), (0, "x" * 8), (1, 262200), (1, True), (2, b""), (2, b"x" * 201), (2, "x"), (3, 0)]),
+    }  # fmt: skip
+    for kind, (first, changes) in hints.items():
+        cases.append(case(kind, "releases." + kind, body=cbor.encode(first).hex()))
+        for at, item in changes:
+            spoilt_body = cbor2.dumps([*first[:at], item, *first[at + 1 :]]).hex()
+            cases.append(case(f"{kind}-refused-{at}-{str(item)[:12]}", "releases." + kind, body=spoilt_body))
+        between = cbor2.dumps([1 + item if i == (3 if kind == "want" else 1) else item for i, item in enumerate(first)]).hex()
+        cases.append(case(f"{kind}-refused-between", "releases." + kind, body=between))
+        cases += [
+            case(f"{kind}-refused-map", "releases." + kind, body="a0"),
+            case(f"{kind}-refused-short", "releases." + kind, body=cbor.encode(first[:-1]).hex()),
+        ]
+    return [*cases, case("piece-full", "releases.piece", body=cbor.encode([name, 261800, b"\xff" * 200]).hex())]
+
+
+HOLDER_KEY = "2b" * 32  # a technician's
+NONCE = "1112131415161718"
+
+
+def service_cases() -> list[dict]:
+    """Tickets, requests and what a node tells: as payloads, as frames, and spoilt."""
+    holder = public_key(bytes.fromhex(HOLDER_KEY))
+    kid = tickets.holder_id(holder)
+    nonce = bytes.fromhex(NONCE)
+
+    def body(*value: object) -> str:
+        return cbor.encode(value).hex()
+
+    requests = {
+        "look": [1, []], "test": [2, [120]], "light": [3, [1800]], "restart": [4, []], "configure": [5, [b"\xa0"]], "resend": [6, [1, 4096]],
+    }  # fmt: skip
+    bad_requests = {
+        "verb-0": [0, []], "verb-7": [7, []], "look-argument": [1, [1]], "test-0": [2, [0]], "test-121": [2, [121]], "test-none": [2, []],
+        "light-1801": [3, [1801]], "light-true": [3, [True]], "light-dark": [3, [60, 0]], "restart-argument": [4, [0]],
+        "configure-empty": [5, [b""]], "configure-long": [5, [bytes(801)]], "configure-text": [5, ["a0"]], "resend-backwards": [6, [2, 1]],
+        "resend-0": [6, [0, 1]], "arguments-missing": [1], "arguments-no-array": [1, 0],
+    }  # fmt: skip
+    facts = [0, NETWORK, NODE, EPOCH, 0, nonce, 1800, 0, 0, "0.1.0"]
+    answers = {"answer": [1, 0, None], "answer-look": [4294967295, 63, [[1, None], {"replayed": 2}]], "facts": facts}
+    bad_answers = {
+        "answer-0": [0, 0, None], "answer-result-64": [1, 64, None], "answer-short": [1, 0], "facts-nonce": [*facts[:5], b"1234567", *facts[6:]],
+        "facts-state-3": [*facts[:4], 3, *facts[5:]], "facts-left": [*facts[:6], 3601, *facts[7:]], "facts-long-text": [*facts[:9], "x" * 33],
+        "facts-second-form": [1, *facts[1:]],
+    }  # fmt: skip
+    bad_tickets = {
+        "nonce-7": [nonce[:7], 1800, 3, holder], "valid-59": [nonce, 59, 3, holder], "valid-3601": [nonce, 3601, 3, holder],
+        "scopes-0": [nonce, 60, 0, holder], "scopes-64": [nonce, 60, 64, holder], "holder-compressed": [nonce, 60, 1, b"\x02" + holder[:32]],
+        "short": [nonce, 60, 1], "long": [nonce, 60, 1, holder, 0],
+    }  # fmt: skip
+    ticket = body(nonce, 1800, 3, holder)
+    where = {"network": NETWORK, "node": NODE, "epoch": EPOCH}
+    cases = [
+        case("ticket", "tickets", message="ticket", body=ticket),
+        case("ticket-least", "tickets", message="ticket", body=body(nonce, 60, 1, holder)),
+        case("ticket-most", "tickets", message="ticket", body=body(nonce, 3600, 63, holder)),
+        case("ticket-trailing", "tickets", message="ticket", body=ticket + "00"),
+        case("ticket-frame", "frames.seal", private_key=NODE_KEY, direction=5, kid=ISSUER, tx=43, payload=ticket, **where),
+        case("request-frame-look", "frames.seal", private_key=HOLDER_KEY, direction=6, kid=kid, tx=1, payload=body(nonce, 1, []), **where),
+        case("service-question", "slip.encode", type=11, body=""),
+    ]
+    cases += [case("request-" + name, "tickets", message="request", body=body(nonce, *value)) for name, value in requests.items()]
+    cases += [case("request-" + name, "tickets", message="request", body=body(nonce, *value)) for name, value in bad_requests.items()]
+    cases += [case("service-" + name, "tickets", message="answer", body=body(*value)) for name, value in (answers | bad_answers).items()]
+    cases += [case("ticket-" + name, "tickets", message="ticket", body=body(*value)) for name, value in bad_tickets.items()]
+    record = [7, 0, 0, 43, 1, 1, 0, kid]
+    cases.append(case("uplink-service", "records.encode_uplink", n=18, behind=0, t=T, clock=2, records=[record]))
+    return cases
+
+
 FILES = {
+    "releases": release_cases,
     "air": air_cases,
+    "pieces": piece_cases,
     "ledger": ledger_cases,
     "regions": region_cases,
     "schedule": schedule_cases,
@@ -393,6 +608,8 @@ FILES = {
     "downlink": downlink_cases,
     "line": line_cases,
     "states": state_cases,
+    "modem": modem_cases,
+    "service": service_cases,
 }
 
 

@@ -10,6 +10,14 @@ from .limits import MAX_PACKET_BYTES
 #: Symbol length from which the low data rate optimisation is on. The datasheets say 16.38 and 16 ms; no setting lies between.
 _LOW_DATA_RATE_US = 16000
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Wrap = tuple[int, int, bool | None, int]
+
+#: What flies besides a packet: octets that the radio puts around it, the preamble's symbols, low data rate optimisation (None: as
+#: `is_low_data_rate` says); and the longest packet. This is WIRE.md 12's; an E22's is in radio_limits.py.
+BARE: "Wrap" = (0, 8, None, MAX_PACKET_BYTES)
+
 
 def is_low_data_rate(spreading_factor: int, bandwidth_hz: int) -> bool:
     """Return whether the radio must use its low data rate optimisation: where a symbol lasts 16 ms or longer."""
@@ -49,12 +57,24 @@ def time_on_air_us(
     return (quarters * (250000 << spreading_factor) + bandwidth_hz - 1) // bandwidth_hz
 
 
-def largest_packet_bytes(limit_us: int, spreading_factor: int, bandwidth_hz: int, coding_rate: int = 1, preamble_symbols: int = 8) -> int:
-    """Return the most octets, up to 255, whose packet (header and CRC on) lasts no longer than `limit_us`; 0 where none does."""
-    low, high = 0, MAX_PACKET_BYTES
+def packet_us(wrap: "Wrap", packet_bytes: int, spreading_factor: int, bandwidth_hz: int, coding_rate: int = 1) -> int:
+    """Return how long a packet (header and CRC on) and all that flies with it occupy the air, as `time_on_air_us` does.
+
+    Raises LocalError("too_long") for a value out of range and a packet that this radio does not take.
+    """
+    extra_bytes, preamble_symbols, low_data_rate, most_bytes = wrap
+    if packet_bytes > most_bytes:
+        raise LocalError("too_long", "no such packet")
+    sent_bytes = packet_bytes + extra_bytes
+    return time_on_air_us(sent_bytes, spreading_factor, bandwidth_hz, coding_rate, preamble_symbols, True, True, low_data_rate)
+
+
+def largest_packet_bytes(limit_us: int, spreading_factor: int, bandwidth_hz: int, coding_rate: int = 1, wrap: "Wrap" = BARE) -> int:
+    """Return the most octets that this radio takes and whose packet lasts no longer than `limit_us`; 0 where none does."""
+    low, high = 0, wrap[3]
     while low < high:
         middle = (low + high + 1) // 2
-        if time_on_air_us(middle, spreading_factor, bandwidth_hz, coding_rate, preamble_symbols) <= limit_us:
+        if packet_us(wrap, middle, spreading_factor, bandwidth_hz, coding_rate) <= limit_us:
             low = middle
         else:
             high = middle - 1

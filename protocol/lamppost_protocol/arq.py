@@ -4,17 +4,29 @@ Both windows are plain state machines: time is an argument, nothing is read or w
 it has a number until an acknowledgement covers it or a gap record declares it lost.
 """
 
+from collections import namedtuple
+
 from .errors import LocalError
 from .limits import MAX_N
 
 BITMAP_BITS = 32
+_KEPT_BITS = 256
 
-#: Frames on their way at once. Serial gateways commit in batches of about 20 ms, so a few in flight keep the line busy.
-MAX_IN_FLIGHT = 4
-#: First wait for an acknowledgement: a commit window, a slow SD card's fsync (100 ms) and the line, with room to spare.
-RESEND_MS = 2000
-#: Longest wait between tries while nothing answers, without its jitter of up to a half: a gateway that returns is found within a minute.
+#: How long to wait for an answer: resend_ms, doubled with each silence up to most_ms (alarm_most_ms: while an alarm is on its way). Of that
+#: sure_permille are waited in any case and up to jitter_permille by chance, both 0 .. 1000. frames: on their way at once, while somebody
+#: answers.
+Waits = namedtuple("Waits", ("frames", "resend_ms", "most_ms", "alarm_most_ms", "sure_permille", "jitter_permille"))
+
+#: Longest sure wait on a serial line: a gateway that returns is found within a minute.
 MAX_RESEND_MS = 40000
+#: Serial gateways commit in batches of about 20 ms, so a few in flight keep the line busy; the first wait covers a commit window, a slow
+#: SD card's fsync (100 ms) and the line, with room to spare.
+SERIAL_WAITS = Waits(4, 2000, MAX_RESEND_MS, MAX_RESEND_MS, 1000, 500)
+
+
+def air_waits(resend_ms: int) -> Waits:
+    """Over the air, WIRE.md section 14.4: behind the last receive window a time by chance alone, `resend_ms` at first, an hour at most."""
+    return Waits(1, resend_ms, 3600000, 600000, 0, 1000)
 
 
 class ReceiveWindow:
@@ -54,16 +66,19 @@ class SendWindow:
     """The node's side: which records are owed, which are on their way, what to send next.
 
     Records newer than any sent go first (the live lane); then the oldest owed that is not on its way (the back-fill). What was on
-    its way for too long is owed again. While nothing answers, one frame at a time is tried, ever more rarely, up to MAX_RESEND_MS.
+    its way for too long is owed again. While nothing answers, one frame at a time is tried, ever more rarely.
     """
 
-    def __init__(self, oldest: int, next_n: int) -> None:
+    def __init__(self, oldest: int, next_n: int, waits: Waits = SERIAL_WAITS) -> None:
         """`oldest`: smallest n not known to be acknowledged; `next_n`: the number the next record will get."""
+        self._waits = waits
         self.highest = oldest - 1
         self._acked = 0  # bit i = highest+1+i is acknowledged
         self._sent_high = next_n - 1  # everything up to here is back-fill after a start
-        self._in_flight: list[tuple[int, int, int, bytes]] = []  # n, count, due_ms, digest
-        self._silent = 0  # waits that ran out since the last acknowledgement
+        self._in_flight: list[tuple[int, int, int, bytes, int]] = []  # n, count, due_ms, digest, 1 for an alarm
+        # Waits that ran out since the last acknowledgement: all of them, and those of alarms, which wait by these alone.
+        self._silent = 0
+        self._alarm_silent = 0
 
     def is_owed(self, n: int) -> bool:
         """Return whether record `n` (already numbered) still has to be acknowledged."""
@@ -85,7 +100,7 @@ class SendWindow:
         Follow it by `sent` once the frame is on the line. `live_count`: how many of the newest a live frame takes at most.
         """
         self.expire(now_ms)
-        if len(self._in_flight) >= (MAX_IN_FLIGHT if self._silent == 0 else 1):
+        if len(self._in_flight) >= (self._waits.frames if self._silent == 0 else 1):
             return None
         newest = next_n - 1
         if newest > self._sent_high:
@@ -101,13 +116,25 @@ class SendWindow:
             n += 1
         return None
 
-    def sent(self, n: int, count: int, digest: bytes, now_ms: int, jitter_permille: int) -> None:
-        """Note that records n .. n+count-1 went out in the frame with `digest`; jitter_permille 0 .. 1000 spreads the resends."""
-        wait_ms = min(RESEND_MS << min(self._silent, 8), MAX_RESEND_MS)
-        wait_ms += wait_ms * jitter_permille // 2000
-        self._in_flight.append((n, count, now_ms + wait_ms, digest))
+    def sent(self, n: int, count: int, digest: bytes, now_ms: int, chance_permille: int, is_alarm: bool = False) -> None:
+        """Note that records n .. n+count-1 went out in the frame with `digest`; chance_permille 0 .. 1000 spreads the resends.
+
+        now_ms: from when an answer is waited for.
+        """
+        waits = self._waits
+        silent, most_ms = (self._alarm_silent, waits.alarm_most_ms) if is_alarm else (self._silent, waits.most_ms)
+        grown_ms = min(waits.resend_ms << min(silent, 8), most_ms)
+        wait_ms = grown_ms * waits.sure_permille // 1000 + grown_ms * waits.jitter_permille // 1000 * chance_permille // 1000
+        self._in_flight.append((n, count, now_ms + wait_ms, digest, int(is_alarm)))
         if n + count - 1 > self._sent_high:
             self._sent_high = n + count - 1
+
+    def took(self, digest: bytes, line_ms: int) -> None:
+        """Note that the frame with `digest` was so long on its way out: its answer is waited for from then on."""
+        entries = self._in_flight
+        self._in_flight = [
+            (n, count, due_ms + (line_ms if name == digest else 0), name, alarm) for n, count, due_ms, name, alarm in entries
+        ]
 
     def acknowledge(self, highest: int, bitmap: int, digest: bytes, next_n: int) -> bool:
         """Apply a verified acknowledgement; return whether it covered anything new. One for an older state changes nothing.
@@ -129,7 +156,7 @@ class SendWindow:
         while self._acked & 1:
             self._acked >>= 1
             self.highest += 1
-        self._silent = 0
+        self._silent = self._alarm_silent = 0
         self._in_flight = [e for e in self._in_flight if self._is_any_owed(e[0], e[1])]
         return (self.highest, self._acked) != before
 
@@ -153,7 +180,19 @@ class SendWindow:
         waiting = [e for e in self._in_flight if e[2] > now_ms]
         if len(waiting) < len(self._in_flight):
             self._silent += 1
+            self._alarm_silent += any([e[4] and e[2] <= now_ms for e in self._in_flight])
             self._in_flight = waiting
+
+    def state(self) -> list:  # type: ignore[type-arg]
+        """Return what `resume` takes. Of acknowledged records far above the first owed one it forgets: they are sent once more."""
+        acked = (self._acked & (1 << _KEPT_BITS) - 1).to_bytes(_KEPT_BITS // 8, "big")
+        return [self.highest, acked, self._sent_high, self._silent, self._alarm_silent, [list(entry) for entry in self._in_flight]]
+
+    def resume(self, state: list) -> None:  # type: ignore[type-arg]
+        """Go on after a pause that RAM does not survive, with due times of the same clock."""
+        self.highest, acked, self._sent_high, self._silent, self._alarm_silent, in_flight = state
+        self._acked = int.from_bytes(acked, "big")
+        self._in_flight = [(n, count, due_ms, digest, alarm) for n, count, due_ms, digest, alarm in in_flight]
 
     def _mark(self, n: int, count: int) -> None:
         for i in range(count):

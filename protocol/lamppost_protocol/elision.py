@@ -7,14 +7,17 @@ way of every other. Packets in pieces: fragments.py.
 from binascii import crc32
 from collections import namedtuple
 
-from . import cose
+from . import cbor, cose
 from .errors import LocalError, RemoteError
+from .hello import VERSION
 from .limits import MAX_PACKET_BYTES, MAX_PAYLOAD_BYTES, MAX_PIECES
 
-#: What travels in a packet, the low two bits of its form. 0 is none of ours: every LoRaWAN packet has it there.
-TRAFFIC_UPLINK = 1
-TRAFFIC_DOWNLINK = 2
-TRAFFIC_ACKNOWLEDGEMENT = 3
+#: What travels in a packet, the low two bits of its form. 0 is none of ours: every LoRaWAN packet has it there. An acknowledgement and a
+#: hello share theirs; the bits that elsewhere count the octets of tx tell them apart.
+TRAFFIC_UPLINK = 0x01
+TRAFFIC_DOWNLINK = 0x02
+TRAFFIC_ACKNOWLEDGEMENT = 0x03
+TRAFFIC_HELLO = 0x13
 
 HEAD_BYTES = 6
 #: What a piece carries between head and part: check and position.
@@ -31,9 +34,11 @@ _WAITED = 0x08
 _PIECE = 0x04
 _TRAFFIC_MASK = 0x03
 
-#: form: first octet, without the bit of a piece; traffic TRAFFIC_..; node: sender, or whom a downlink is for (0: all); is_piece.
-Head = namedtuple("Head", ("form", "traffic", "node", "is_piece"))
-#: waited_s 0 .. MAX_WAITED_S, an unsigned remark of the sender's; frame: the octets of WIRE.md section 3, not yet verified.
+#: form: first octet, without the bit of a piece; traffic TRAFFIC_..; network: the receiver's own, in full; node: sender, or whom a downlink
+#: is for (0: all); is_piece.
+Head = namedtuple("Head", ("form", "traffic", "network", "node", "is_piece"))
+#: waited_s 0 .. MAX_WAITED_S, an unsigned remark of the sender's; frame: the octets of WIRE.md section 3, not yet verified, or of a hello
+#: those of section 10, not yet decoded.
 Packet = namedtuple("Packet", ("traffic", "node", "waited_s", "frame"))
 
 
@@ -41,9 +46,13 @@ def encode(frame: bytes, traffic: int, network: int, node: int, waited_s: int = 
     """Return the packets that carry `frame`, none above `most_bytes`: one, or its 2 .. 16 pieces.
 
     node: the sender; of a downlink whom it is for, 0 for a broadcast. waited_s: by how much the airtime budget delayed an uplink.
-    Raises LocalError: `bad_cose` (frame, traffic and node do not go together), `too_long` (needs more than 16 pieces).
+    Of a hello `frame` is its body. Raises LocalError: `bad_cose` (frame, traffic and node do not go together), `too_long` (needs more
+    than 16 pieces).
     """
-    form, body = _shorten(frame, traffic, node, waited_s)
+    if traffic == TRAFFIC_HELLO:
+        form, body = _VERSION | traffic, _shorten_hello(frame, network, node, waited_s)
+    else:
+        form, body = _shorten(frame, traffic, node, waited_s)
     head = bytes((form, _network_octet(network))) + node.to_bytes(4, "big")
     if HEAD_BYTES + len(body) <= min(most_bytes, MAX_PACKET_BYTES):
         return [head + body]
@@ -83,6 +92,18 @@ def _shorten(frame: bytes, traffic: int, node: int, waited_s: int) -> tuple[int,
     return form, body + message.payload + message.proof
 
 
+def _hello_start(network: int, node: int) -> bytes:
+    """What both ends know of a hello: an array of nine, its version, network and node."""
+    return b"\x89" + cbor.encode(VERSION) + cbor.encode(network) + cbor.encode(node)
+
+
+def _shorten_hello(hello: bytes, network: int, node: int, waited_s: int) -> bytes:
+    start = _hello_start(network, node)
+    if not hello.startswith(start) or node == 0 or waited_s:
+        raise LocalError("bad_cose", "not this node's hello")
+    return b"\x86" + hello[len(start) :]
+
+
 def decode_head(packet: bytes, network: int) -> Head:
     """Return the head of a packet, the cheap part: what it is and from or for whom.
 
@@ -96,18 +117,24 @@ def decode_head(packet: bytes, network: int) -> Head:
         raise RemoteError("foreign_network", "packet of another network")
     form = packet[0]
     traffic = form & _TRAFFIC_MASK
+    if traffic == TRAFFIC_ACKNOWLEDGEMENT:
+        traffic |= form & _TX_MASK
     node = int.from_bytes(packet[2:HEAD_BYTES], "big")
     if traffic != TRAFFIC_UPLINK and form & _WAITED:
         raise RemoteError("bad_packet", "only an uplink says that it waited")
-    if traffic == TRAFFIC_ACKNOWLEDGEMENT and form & _TX_MASK:
-        raise RemoteError("bad_packet", "an acknowledgement has no tx")
+    if form & _TRAFFIC_MASK == TRAFFIC_ACKNOWLEDGEMENT and traffic not in (TRAFFIC_ACKNOWLEDGEMENT, TRAFFIC_HELLO):
+        raise RemoteError("bad_packet", "neither acknowledgement nor hello")
     if traffic != TRAFFIC_DOWNLINK and node == 0:
         raise RemoteError("bad_packet", "node 0")
-    return Head(form & ~_PIECE, traffic, node, form & _PIECE != 0)
+    return Head(form & ~_PIECE, traffic, network, node, form & _PIECE != 0)
 
 
 def decode_body(head: Head, body: bytes) -> Packet:
     """Return the Packet whose head and whole body these are. Raises RemoteError: `bad_packet`, `too_long`."""
+    if head.traffic == TRAFFIC_HELLO:
+        if body[:1] != b"\x86":
+            raise RemoteError("bad_packet", "not a hello's six parts")
+        return Packet(head.traffic, head.node, 0, _hello_start(head.network, head.node) + bytes(body[1:]))
     at = 0
     waited_s = 0
     kid = head.node
@@ -140,10 +167,10 @@ def decode_body(head: Head, body: bytes) -> Packet:
     return Packet(head.traffic, head.node, waited_s, cose.encode(kind, protected, bytes(body[at:end]), bytes(body[end:])))
 
 
-def encode_head(head: Head, network: int) -> bytes:
+def encode_head(head: Head) -> bytes:
     """Return the six octets of the head, those of a whole packet."""
     node: int = head.node
-    return bytes((head.form, _network_octet(network))) + node.to_bytes(4, "big")
+    return bytes((head.form, _network_octet(head.network))) + node.to_bytes(4, "big")
 
 
 def body_check(head: bytes, body: bytes) -> int:

@@ -20,13 +20,14 @@ REASONS = (
     "revoked_node",
     "foreign_network",
     "wrong_epoch",
-    "replayed",  # this tx was accepted before
+    "replayed",  # this tx was accepted before; a service message under no nonce that lives, or without a ticket in force
     "too_old",  # this tx is below the replay window
     "bad_signature",
     "bad_tag",
     "foreign_packet",  # heard by the radio, and not ours: LoRaWAN, Meshtastic, noise
     "bad_packet",  # ours by its head, yet not the one form of any frame
     "bad_fragment",  # a piece that fits no packet
+    "out_of_scope",  # a request that its ticket does not allow
 )
 
 #: What only a mistake of our own is called; a peer cannot cause it.

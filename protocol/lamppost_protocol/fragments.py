@@ -72,7 +72,7 @@ class Reassembly:
                 continue
             try:
                 body = _join(collection.pieces)
-                if elision.body_check(elision.encode_head(head, self._network), body) != check:
+                if elision.body_check(elision.encode_head(head), body) != check:
                     raise RemoteError("bad_fragment", "pieces of different packets")
                 complete.append(elision.decode_body(head, body))
             except RemoteError:

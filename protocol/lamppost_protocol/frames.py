@@ -20,12 +20,19 @@ UPLINK = 0
 ORDER = 1
 BEACON = 2
 ACKNOWLEDGEMENT = 3
+RELEASE = 4
+TICKET = 5
+REQUEST = 6
 
 PROTOCOL_ID = "lamppost/1"
 DIGEST_BYTES = 8
 
-#: highest: every record up to and including it is stored; bitmap: bit i = record highest+1+i is stored; digest: of the frame heard.
-Acknowledgement = namedtuple("Acknowledgement", ("highest", "bitmap", "digest"))
+#: highest: every record up to and including it is stored; bitmap: bit i = record highest+1+i is stored; digest: of the frame heard;
+#: steps: how far the node shall move along its ladder, -MAX_STEPS .. MAX_STEPS, None on a serial line.
+Acknowledgement = namedtuple("Acknowledgement", ("highest", "bitmap", "digest", "steps"))
+
+#: No ladder is longer: eight spreading factors, and 18 dB of power beyond.
+MAX_STEPS = 8
 
 
 def external_aad(direction: int, network: int, node: int, epoch: int) -> bytes:
@@ -63,10 +70,12 @@ def frame_digest(data: bytes) -> bytes:
     return sha256(data).digest()[:DIGEST_BYTES]
 
 
-def seal_acknowledgement(hop_key: "HopKeyLike", network: int, node: int, epoch: int, highest: int, bitmap: int, digest: bytes) -> bytes:
-    """Return a COSE_Mac0 acknowledgement. 0 <= highest <= MAX_N, 0 <= bitmap < 2^32, digest 8 octets."""
+def seal_acknowledgement(
+    hop_key: "HopKeyLike", network: int, node: int, epoch: int, highest: int, bitmap: int, digest: bytes, steps: int | None = None
+) -> bytes:
+    """Return a COSE_Mac0 acknowledgement. 0 <= highest <= MAX_N, 0 <= bitmap < 2^32, digest 8 octets, steps over the air only."""
     protected = cose.protected_header(cose.HMAC_256_64, node, None)
-    payload = cbor.encode((highest, bitmap, digest))
+    payload = cbor.encode((highest, bitmap, digest) if steps is None else (highest, bitmap, digest, steps))
     tag = hop_key.tag(cose.mac_input(protected, external_aad(ACKNOWLEDGEMENT, network, node, epoch), payload))
     return cose.encode(cose.MAC0, protected, payload, tag)
 
@@ -101,7 +110,7 @@ class AcknowledgementReader:
         """
         start = len(self._head)
         end = len(data) - cose.TAG_BYTES
-        # Behind the head: the payload, as a byte string of at most 24 octets, and the tag, as one of eight.
+        # Behind the head: the payload, as a byte string of at most 25 octets, and the tag, as one of eight.
         if end < start + 3 or not data.startswith(self._head) or data[end - 1] != 0x40 | cose.TAG_BYTES:
             return open_acknowledgement(cose.decode(data), self._hop_key, *self._context)
         size = data[start] - 0x40
@@ -118,14 +127,17 @@ class AcknowledgementReader:
 def decode_acknowledgement(payload: bytes) -> Acknowledgement:
     """Return the Acknowledgement in `payload`, whose tag the caller has verified. Raises RemoteError("bad_payload")."""
     value = cbor.decode(payload)
-    if not isinstance(value, list) or len(value) != 3:
-        raise RemoteError("bad_payload", "acknowledgement is not an array of three")
-    highest, bitmap, digest = value
+    if not isinstance(value, list) or not 3 <= len(value) <= 4:
+        raise RemoteError("bad_payload", "acknowledgement is not an array of three or four")
+    highest, bitmap, digest = value[:3]
+    steps = value[3] if len(value) == 4 else None
+    if len(value) == 4 and not is_uint(steps, MAX_STEPS) and not (isinstance(steps, int) and -MAX_STEPS <= steps < 0):
+        raise RemoteError("bad_payload", "steps out of range")
     if not is_uint(highest, MAX_N) or not is_uint(bitmap, 0xFFFFFFFF):
         raise RemoteError("bad_payload", "acknowledgement out of range")
     if not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES:
         raise RemoteError("bad_payload", "digest is not eight octets")
-    return Acknowledgement(highest, bitmap, digest)
+    return Acknowledgement(highest, bitmap, digest, steps)
 
 
 def is_uint(value: object, largest: int) -> "TypeGuard[int]":

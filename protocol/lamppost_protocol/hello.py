@@ -39,7 +39,7 @@ def decode_hello(body: bytes) -> Hello:
         raise RemoteError("bad_payload", error.detail)
     if not isinstance(value, list) or len(value) != 9 or value[0] != VERSION:
         raise RemoteError("bad_payload", "not a hello of version 1")
-    numbers = ((1, 0xFFFFFFFF), (2, 0xFFFFFFFF), (3, 0xFFFFFFFF), (4, len(STATES) - 1), (6, MAX_N), (7, MAX_N))
+    numbers = ((1, 0xFFFFFFFF), (2, 0xFFFFFFFF), (3, 0xFFFFFFFF), (4, COUNTER_LOST), (6, MAX_N), (7, MAX_N))
     for index, largest in numbers:
         if not is_uint(value[index], largest):
             raise RemoteError("bad_payload", "hello out of range")

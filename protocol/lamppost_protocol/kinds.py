@@ -10,6 +10,7 @@ AIR = 3
 NODE = 4
 ORDER_STATE = 5
 GAP = 6
+SERVICE = 7
 
 #: Quality codes of a record. Everything but GOOD says why one or more values are null or doubtful.
 GOOD = 0

@@ -10,7 +10,7 @@ Three things make it err on the safe side only:
  - A restart. How long the power was off is not known, so what was spent before counts as spent at the start, in full; a ledger without
    an account starts spent. Starting empty would let a node that keeps restarting transmit without end. The account is stored ahead of
    what is sent, an eighth of the allowance at a time, so that flash is written a few times an hour at most.
- - A start that is late, while the radio wakes or listens before it talks: up to START_SLACK_MS are counted in.
+ - A start that is late, while the radio wakes or waits for a free channel: START_SLACK_MS, or what the caller says, are counted in.
 """
 
 from .errors import LocalError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HOUR_MS = 3600000
-#: A transmission begins at most this much after `spend` granted it.
+#: A transmission begins at most this much after `spend` granted it, unless the ledger is made for more.
 START_SLACK_MS = 1000
 #: Slots of a window: the price of one more is a word of memory, that of one fewer a sixtieth of the allowance's return, later.
 SLOTS = 60
@@ -37,10 +37,12 @@ class Ledger:
         kept_us: int | None = None,
         keep: "Callable[[int], None] | None" = None,
         slots: int = SLOTS,
+        slack_ms: int = START_SLACK_MS,
     ) -> None:
         """`kept_us`: what `keep` last stored; None when that is lost, 0 only when nothing was sent for a window: at the bench.
 
-        `keep(us)` stores a number and returns only when that is durable; `spend` may call it, before it grants.
+        slack_ms: how late after its charge a transmission may begin. `keep(us)` stores a number and returns only when that is durable;
+        `spend` may call it, before it grants.
         """
         self.allowance_us = allowance_us
         self.reserve_us = reserve_us
@@ -49,7 +51,8 @@ class Ledger:
         self._slots = slots
         self._slot_ms = (window_ms + slots - 1) // slots
         # Slots that may be charged at once: a window's, and those into which the longest transmission of all reaches.
-        longest_ms = allowance_us // 1000 + 1 + START_SLACK_MS
+        self._slack_ms = slack_ms
+        longest_ms = allowance_us // 1000 + 1 + slack_ms
         self._charged = [0] * (slots + 2 + longest_ms // self._slot_ms + 1)
         self._slot = 0  # the present one, counted from the start
         self._into_ms = 0
@@ -78,7 +81,7 @@ class Ledger:
         return (slot + self._slots - self._slot) * self._slot_ms - self._into_ms
 
     def spend(self, airtime_us: int, now_ms: int, is_urgent: bool = False) -> None:
-        """Charge a transmission that begins now, within START_SLACK_MS. May write flash.
+        """Charge a transmission that begins now, or at most `slack_ms` later. May write flash.
 
         Raises LocalError: "overdrawn" when `wait_ms` is not 0, "too_long" as there. What `keep` raises passes, and nothing is charged.
         """
@@ -93,8 +96,24 @@ class Ledger:
             self._kept_us = kept_us
         self.spent_us = spent_us
         # It counts until a window after its end, so it stands in the slot in which it ends.
-        end_ms = self._into_ms + START_SLACK_MS + (airtime_us + 999) // 1000
+        end_ms = self._into_ms + self._slack_ms + (airtime_us + 999) // 1000
         self._charged[(self._slot + end_ms // self._slot_ms) % len(self._charged)] += airtime_us
+
+    def state(self) -> list:  # type: ignore[type-arg]
+        """Return what `resume` takes: all that is charged, and the moment up to which time has passed."""
+        return [self._last_ms, self._slot, self._into_ms, self._oldest, self.spent_us, self._kept_us, self._charged]
+
+    def resume(self, state: list) -> None:  # type: ignore[type-arg]
+        """Go on after a pause that RAM does not survive; `now_ms` must have counted no more of it than has passed.
+
+        Raises LocalError("overdrawn") where the state does not fit the account that is stored: it is not of this ledger.
+        """
+        last_ms, slot, into_ms, oldest, spent_us, kept_us, charged = state
+        if kept_us != self._kept_us or len(charged) != len(self._charged) or sum(charged) != spent_us:
+            raise LocalError("overdrawn", "not this account")
+        self._last_ms, self._slot, self._into_ms, self._oldest = last_ms, slot, into_ms, oldest
+        self.spent_us = spent_us
+        self._charged = charged
 
     def _pass_time(self, now_ms: int) -> None:
         if self._last_ms is None:

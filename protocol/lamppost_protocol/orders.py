@@ -1,4 +1,4 @@
-"""Orders: what the authority says to a node, and the words for what becomes of it. WIRE.md section 6.
+"""Orders: what the authority says to a node, and the numbers of what becomes of it. WIRE.md section 6; words: order_words.py.
 
 An order is an absolute state with a life: from `not_before` until, but not including, `not_after`. Its id is the
 authority's counter, which is the frame's `tx`. Repeating one is harmless; an older one than the highest obeyed is never obeyed.
@@ -17,8 +17,10 @@ CANCEL = 2
 SCHEDULE = 3
 CONFIGURE = 4
 RESEND = 5
-VERBS = {LEVEL: "level", CANCEL: "cancel", SCHEDULE: "schedule", CONFIGURE: "configure", RESEND: "resend"}
+UPDATE = 6
+LAST_VERB = UPDATE
 
+#: States. The first two are the gateway's word, the others the node's, in signed records.
 QUEUED = 1
 SENT = 2
 ACCEPTED = 3
@@ -27,18 +29,8 @@ VERIFIED = 5
 REVERTED = 6
 EXPIRED = 7
 REFUSED = 8
-#: The first two are the gateway's word, the others the node's, in signed records.
-STATES = {
-    QUEUED: "queued",
-    SENT: "sent",
-    ACCEPTED: "accepted",
-    APPLIED: "applied",
-    VERIFIED: "verified",
-    REVERTED: "reverted",
-    EXPIRED: "expired",
-    REFUSED: "refused",
-}
 
+#: Reasons; those of an update are in releases.py.
 NO_REASON = 0
 SUPERSEDED = 1
 CLOCK_NEVER_SET = 2
@@ -53,22 +45,6 @@ CANCELLED = 10
 LEASE_ENDED = 11
 STORE_FAULT = 12
 LAMP_FAULT = 13
-REASONS = {
-    NO_REASON: "",
-    SUPERSEDED: "superseded",
-    CLOCK_NEVER_SET: "clock_never_set",
-    TOO_LATE: "too_late",
-    UNKNOWN_VERB: "unknown_verb",
-    UNKNOWN_TARGET: "unknown_target",
-    BAD_ARGUMENTS: "bad_arguments",
-    SAFE_MODE: "safe_mode",
-    UNVERIFIED_POWER: "unverified_power",
-    METER_MISSING: "meter_missing",
-    CANCELLED: "cancelled",
-    LEASE_ENDED: "lease_ended",
-    STORE_FAULT: "store_fault",
-    LAMP_FAULT: "lamp_fault",
-}
 
 MAX_RAMP_S = 3600
 MAX_ARGUMENTS = 8
@@ -116,6 +92,9 @@ def _check(value: object) -> list[object]:
         raise RemoteError("bad_payload", "verb out of range")
     if not is_uint(value[3], MAX_KIND):
         raise RemoteError("bad_payload", "target out of range")
+    for argument in value[4:]:
+        if argument is True or argument is False or not isinstance(argument, (int, bytes, list)):
+            raise RemoteError("bad_payload", "argument is no integer, octets or array")
     return value
 
 
@@ -123,7 +102,7 @@ def check_arguments(verb: int, target: int, args: list[object]) -> None:
     """Return when `args` fit a known verb, else raise RemoteError("bad_payload"): the authority's and the node's one rule.
 
     LEVEL [level_percent 0..100, ramp_s 0..3600]; CANCEL [order_id]; SCHEDULE [schedule array]; CONFIGURE [encoded map];
-    RESEND [first_n, last_n]. The content of a schedule or a configuration is checked where it is used.
+    RESEND [first_n, last_n]; UPDATE [manifest]. The content of a schedule, configuration or manifest is checked where it is used.
     """
     if verb == LEVEL:
         fits = len(args) == 2 and target != 0 and is_uint(args[0], 100) and is_uint(args[1], MAX_RAMP_S)
@@ -131,8 +110,8 @@ def check_arguments(verb: int, target: int, args: list[object]) -> None:
         fits = len(args) == 1 and is_uint(args[0], MAX_TX) and args[0] > 0
     elif verb == SCHEDULE:
         fits = len(args) == 1 and target != 0 and isinstance(args[0], (list, tuple))
-    elif verb == CONFIGURE:
-        fits = len(args) == 1 and isinstance(args[0], bytes)
+    elif verb == CONFIGURE or verb == UPDATE:
+        fits = len(args) == 1 and isinstance(args[0], bytes) and (verb == CONFIGURE or target == 0)
     elif verb == RESEND:
         fits = len(args) == 2 and is_uint(args[0], MAX_N) and is_uint(args[1], MAX_N) and 0 < args[0] <= args[1]
     else:

@@ -9,7 +9,7 @@ The node does not need this table; it runs on MicroPython all the same, for tool
 
 from collections import namedtuple
 
-from .kinds import AIR, BIN, GAP, LAMP, NODE, ORDER_STATE, split_kind
+from .kinds import AIR, BIN, GAP, LAMP, NODE, ORDER_STATE, SERVICE, split_kind
 
 Column = namedtuple("Column", ("name", "path", "scale", "unit", "low", "high"))
 Profile = namedtuple("Profile", ("id", "name", "columns"))
@@ -74,6 +74,10 @@ PROFILES = {
             Column("state", "/26240/0/9", 0, "enum", 0, 7),  # HELLO states: running, safe_mode, counter_lost
             Column("config_digest", "/26240/0/10", 0, "1", 0, _UINT32),
             Column("firmware_version", "/26240/0/11", 0, "1", 0, _UINT32),  # major << 16 | minor << 8 | patch
+            Column("radio_faults", "/26240/0/12", 0, "1", 0, _UINT32),  # from here on only of a node on LoRa
+            Column("radio_given_up", "/26240/0/13", 0, "1", 0, _UINT32),  # no free channel, no airtime
+            Column("foreign_packets", "/26240/0/14", 0, "1", 0, _UINT32),
+            Column("airtime_spent", "/26240/0/15", -3, "1", 0, 1000),  # of the fullest sub-band's allowance
         ),
     ),
     ORDER_STATE: Profile(
@@ -100,9 +104,20 @@ PROFILES = {
             Column("to_time", "/26245/0/6", 0, "s", 0, _UINT48),
         ),
     ),
+    SERVICE: Profile(
+        SERVICE,
+        "service",
+        (
+            Column("ticket", "/26246/0/1", 0, "1", 1, _UINT32),  # own object 26246: what a technician did at the node
+            Column("asked", "/26246/0/2", 0, "1", 0, _UINT32),
+            Column("verb", "/26246/0/3", 0, "enum", 0, 15),  # SERVICE_VERBS
+            Column("result", "/26246/0/4", 0, "enum", 0, 63),
+            Column("holder", "/26246/0/5", 0, "1", 0, _UINT32),
+        ),
+    ),
 }
 
-LAMP_CAUSES = ("safe", "order", "exception", "weekly", "default", "power_on", "safe_mode")
+LAMP_CAUSES = ("safe", "order", "exception", "weekly", "default", "power_on", "safe_mode", "service")
 LAMP_FAULTS = (
     "lamp_failure",
     "low_power",
@@ -117,6 +132,7 @@ LAMP_FAULTS = (
 )
 BIN_FLAGS = ("full", "fire", "tilt", "emptied", "cover_open")
 AIR_METHODS = ("none", "epa_barkjohn_2021")
+SERVICE_VERBS = ("ticket", "look", "test", "light", "restart", "configure", "resend")
 
 
 def by_name(name: str) -> Profile:

@@ -15,7 +15,7 @@ from .airtime import largest_packet_bytes
 from .elision import HEAD_BYTES, PIECE_BYTES
 from .errors import LocalError
 from .ledger import HOUR_MS
-from .limits import MAX_PACKET_BYTES, MAX_PIECES
+from .limits import MAX_PIECES
 
 #: One rule: from first_hz to last_hz, the whole signal inside; bandwidth narrowest_hz .. widest_hz; power_dbm at the antenna's foot and
 #: eirp_dbm from the antenna, whole dBm rounded down; airtime_us in any window_ms (None: unlimited), per sub-band or per channel; dwell_us:
@@ -29,12 +29,13 @@ Band = namedtuple(
     ),
 )  # fmt: skip
 
-#: A radio's settings: channels_hz, centre frequencies; power_dbm at the antenna's foot; antenna_dbi its gain, less the cable's loss;
-#: listen_us: for how long it makes sure, by signal strength, that the channel is free before each packet.
+#: A radio's settings: channels_hz, centre frequencies; wrap: what it puts around a packet (airtime.py); power_dbm at the antenna's foot;
+#: antenna_dbi its gain, less the cable's loss; listen_us: for how long it makes sure, by signal strength, that the channel is free before
+#: each packet.
 Radio = namedtuple(
     "Radio",
     (
-        "region", "channels_hz", "bandwidth_hz", "spreading_factor", "coding_rate", "preamble_symbols", "power_dbm", "antenna_dbi",
+        "region", "channels_hz", "bandwidth_hz", "spreading_factor", "coding_rate", "wrap", "power_dbm", "antenna_dbi",
         "listen_us",
     ),
 )  # fmt: skip
@@ -174,14 +175,15 @@ def _check_band(band: Band, radio: Radio) -> None:
 
 
 def most_packet_bytes(band: Band, radio: Radio) -> int:
-    """Return the longest packet, 0 .. 255 octets, that the law and what is not in reserve allow under this rule."""
+    """Return the longest packet, 0 .. 255 octets, that the radio takes and the law and what is not in reserve allow under this rule."""
     limit_us = band.dwell_us
     if band.airtime_us is not None:
         budget_us = band.airtime_us if band.is_per_channel else band.airtime_us - reserve_us(band)
         limit_us = budget_us if limit_us is None else min(limit_us, budget_us)
     if limit_us is None:
-        return MAX_PACKET_BYTES
-    return largest_packet_bytes(limit_us, radio.spreading_factor, radio.bandwidth_hz, radio.coding_rate, radio.preamble_symbols)
+        most_bytes: int = radio.wrap[3]
+        return most_bytes
+    return largest_packet_bytes(limit_us, radio.spreading_factor, radio.bandwidth_hz, radio.coding_rate, radio.wrap)
 
 
 def reserve_us(band: Band) -> int:

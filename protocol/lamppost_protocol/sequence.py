@@ -31,6 +31,7 @@ class Sequence:
         self._block = block
         self._next = bound + slack if bound + slack > 0 else 1
         self._bound = self._next
+        self._stored = bound
 
     def take(self) -> int:
         """Return the next tx (1 .. MAX_TX). May write flash. Raises LocalError("replayed") when exhausted: re-key.
@@ -42,7 +43,23 @@ class Sequence:
         if self._next >= self._bound:
             bound = self._next + self._block
             self._write(bound if bound <= MAX_TX else MAX_TX + 1)
-            self._bound = bound
+            self._bound = self._stored = bound
         tx = self._next
         self._next += 1
         return tx
+
+    def state(self) -> int | None:
+        """Return what `resume` takes after a pause that RAM does not survive: the next number, None when none was taken yet."""
+        return self._next if self._next <= self._stored else None
+
+    def resume(self, state: int | None) -> None:
+        """Go on within the block that the store says is reserved. Whoever keeps a state must let it be resumed once at most.
+
+        Raises LocalError("replayed") for a number outside that block: the state is older or newer than the store.
+        """
+        if state is None:
+            return
+        if not self._stored - self._block <= state <= self._stored:
+            raise LocalError("replayed", "not of the block that is reserved")
+        self._next = state
+        self._bound = self._stored

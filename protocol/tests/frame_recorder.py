@@ -9,7 +9,7 @@ from typing import Any
 
 import oracles
 import pytest
-from lamppost_protocol import beacons, cose, frames, orders, records
+from lamppost_protocol import beacons, cose, frames, orders, records, releases
 from lamppost_protocol.errors import ProtocolError
 
 _OUTPUT = "lamppost_frames"
@@ -49,7 +49,10 @@ def is_accepted(data: bytes) -> bool:
             try:
                 records.decode_uplink(message.payload)
             except ProtocolError:
-                orders.decode_order(message.tx, message.payload)
+                try:
+                    orders.decode_order(message.tx, message.payload)
+                except ProtocolError:
+                    releases.decode_manifest(message.tx, message.payload)
     except ProtocolError:
         return False
     return True

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lamppost_protocol.airtime import is_low_data_rate, largest_packet_bytes, time_on_air_us
+from lamppost_protocol.airtime import BARE, is_low_data_rate, largest_packet_bytes, packet_us, time_on_air_us
 from lamppost_protocol.errors import LocalError
+from lamppost_protocol.radio_limits import E22_WRAP
 
 #: As the chip divides its 32 MHz crystal, in whole hertz: 500 kHz over 64, 48, 32, 24, 16, 12, 8, 4, 2, 1; and as datasheets round them.
 EXACT_HZ = (7812, 10416, 15625, 20833, 31250, 41666, 62500, 125000, 250000, 500000)
@@ -97,3 +98,18 @@ def test_out_of_range_is_refused() -> None:
     for arguments in ((-1, 7, 125000), (256, 7, 125000), (1, 4, 125000), (1, 13, 125000), (1, 7, 500001), (1, 7, 125000, 0)):
         with pytest.raises(LocalError):
             time_on_air_us(*arguments)
+
+
+@pytest.mark.parametrize("octets", [1, 31, 98, 239])
+def test_an_e22_counts_as_what_it_puts_around_a_packet(octets: int) -> None:
+    """Length, header, low data rate optimisation and the longest preamble it may have; a bare packet counts as itself."""
+    exact_us = an1200_13_s(octets + 9, 11, 500_000, 1, 64, True, True, True) * 1000000
+    assert packet_us(E22_WRAP, octets, 11, 500_000) == ceil(exact_us)
+    assert packet_us(BARE, octets, 11, 500_000) == time_on_air_us(octets, 11, 500_000) < exact_us
+
+
+def test_no_e22_packet_is_longer_than_its_sub_packet() -> None:
+    """Its length and 239 octets fill the module's 240; one more would be a second packet on the air."""
+    assert largest_packet_bytes(10**9, 11, 500_000, 1, E22_WRAP) == 239
+    with pytest.raises(LocalError, match="too_long"):
+        packet_us(E22_WRAP, 240, 11, 500_000)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from lamppost_protocol.arq import MAX_RESEND_MS, ReceiveWindow, SendWindow
+from lamppost_protocol.arq import MAX_RESEND_MS, ReceiveWindow, SendWindow, air_waits
 from lamppost_protocol.errors import LocalError
 
 
@@ -136,6 +136,68 @@ def test_silence_slows_the_node_to_one_try_a_minute() -> None:
         assert (n, count) == expected
         window.sent(n, count, b"%d" % n, now, 0)
     assert window.take(now, 50, 8) is None
+
+
+class Silences(RuleBasedStateMachine):
+    """Frames go out, waits run out in whatever order, answers come: each wait is what the silences of its kind make of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.window = SendWindow(1, 1, air_waits(30_000))
+        self.now_ms = self.n = 0
+        self.silences = {False: 0, True: 0}
+        self.waiting: list[tuple[int, bool]] = []
+
+    @rule(is_alarm=st.booleans())
+    def send(self, is_alarm: bool) -> None:
+        """Records wait by every silence, alarms by those of alarms."""
+        self.n += 1
+        self.window.sent(self.n, 1, self.n.to_bytes(8, "big"), self.now_ms, 1000, is_alarm)
+        wait_ms = min(30_000 << self.silences[is_alarm], 600_000 if is_alarm else 3_600_000)
+        self.waiting.append((self.now_ms + wait_ms, is_alarm))
+        assert self.window.due_ms() == min(due_ms for due_ms, _ in self.waiting)
+
+    @rule()
+    def run_out(self) -> None:
+        """The earliest wait ends."""
+        if self.waiting:
+            self.now_ms = self.window.due_ms()
+            self.window.expire(self.now_ms)
+            over = [is_alarm for due_ms, is_alarm in self.waiting if due_ms <= self.now_ms]
+            self.waiting = [each for each in self.waiting if each[0] > self.now_ms]
+            self.silences[False] += 1
+            self.silences[True] += any(over)
+
+    @rule()
+    def answer(self) -> None:
+        """All that was sent is acknowledged."""
+        if self.n:
+            self.window.acknowledge(self.n, 0, self.n.to_bytes(8, "big"), self.n + 1)
+            self.silences = {False: 0, True: 0}
+            self.waiting = []
+
+
+TestSilences = Silences.TestCase
+TestSilences.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize(("is_alarm", "most_ms"), [(False, 3_600_000), (True, 600_000)])
+def test_over_the_air_one_frame_at_a_time_by_chance(is_alarm: bool, most_ms: int) -> None:
+    """The next try comes within a time doubled with each silence, up to an hour, an alarm's ten minutes."""
+    longest = []
+    for chance_permille in (0, 1000):
+        window = SendWindow(1, 50, air_waits(30_000))
+        now, longest = 0, []
+        for _ in range(12):
+            n, count, _ = window.take(now, 50, 8)
+            window.sent(n, count, b"x", now, chance_permille, is_alarm)
+            assert window.take(now - 1, 50, 8) is None
+            longest.append(window.due_ms() - now)
+            now = window.due_ms()
+        if chance_permille == 0:
+            assert set(longest) == {0}
+    assert longest[:3] == [30_000, 60_000, 120_000]
+    assert max(longest) == most_ms
 
 
 def test_an_acknowledgement_of_what_was_never_written_is_refused() -> None:

@@ -249,9 +249,9 @@ def _outcome(key: hop.HopKey, is_reader: bool, data: bytes) -> object:
 @pytest.mark.parametrize("key", [HOP_KEY, _TakesEveryTag(bytes(range(32)))])
 def test_the_nodes_reader_takes_what_the_decoder_takes(key: hop.HopKey) -> None:
     """Every octet of an acknowledgement changed to every other, left out or doubled: the same answer, or the same reason."""
-    for highest, bitmap in ((3, 0), (100_000, 0xFFFFFFFF), (2**40, 0xFFFFFFFF)):
-        whole = frames.seal_acknowledgement(HOP_KEY, 7, 9, 1, highest, bitmap, bytes(range(8)))
-        assert _outcome(key, True, whole) == frames.Acknowledgement(highest, bitmap, bytes(range(8)))
+    for highest, bitmap, steps in ((3, 0, None), (100_000, 0xFFFFFFFF, 8), (2**40, 0xFFFFFFFF, -8), (2**40, 0xFFFFFFFF, None)):
+        whole = frames.seal_acknowledgement(HOP_KEY, 7, 9, 1, highest, bitmap, bytes(range(8)), steps)
+        assert _outcome(key, True, whole) == frames.Acknowledgement(highest, bitmap, bytes(range(8)), steps)
         for at in range(len(whole)):
             changed = [whole[:at] + bytes((octet,)) + whole[at + 1 :] for octet in range(256)]
             for data in (whole[:at], whole[:at] + whole[at + 1 :], whole[:at] + whole[at : at + 1] * 2 + whole[at + 1 :], *changed):

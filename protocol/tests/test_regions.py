@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lamppost_protocol.airtime import time_on_air_us
+from lamppost_protocol.airtime import BARE, time_on_air_us
 from lamppost_protocol.ledger import HOUR_MS, Ledger
 from lamppost_protocol.regions import REGIONS, Radio, UnlawfulError, check_radio, most_packet_bytes, reserve_us
 
@@ -13,7 +13,7 @@ from lamppost_protocol.regions import REGIONS, Radio, UnlawfulError, check_radio
 def radio(region: str, *channels_hz: int, **changes: int) -> Radio:
     settings = {"bandwidth_hz": 125000, "spreading_factor": 9, "power_dbm": 12, "antenna_dbi": 1, "listen_us": 0, **changes}
     return Radio(
-        region, list(channels_hz), settings["bandwidth_hz"], settings["spreading_factor"], 1, 8, settings["power_dbm"],
+        region, list(channels_hz), settings["bandwidth_hz"], settings["spreading_factor"], 1, BARE, settings["power_dbm"],
         settings["antenna_dbi"], settings["listen_us"],
     )  # fmt: skip
 

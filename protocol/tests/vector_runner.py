@@ -4,6 +4,8 @@ It holds no expectation: pytest compares its answers with the files, so CPython,
 TABLES: folder of the generator's comb table. Ref: WIRE.md.
 """
 
+import gc
+import io
 import json
 import sys
 from binascii import hexlify, unhexlify
@@ -20,14 +22,17 @@ from lamppost_protocol import (
     hello,
     hop,
     ledger,
+    modem,
     orders,
     p256,
     records,
     regions,
+    releases,
     replay,
     schedule,
     sequence,
     slip,
+    tickets,
 )
 from lamppost_protocol.errors import ProtocolError
 
@@ -100,7 +105,7 @@ def seal(case, signers):
 def acknowledge(case, _signers):
     key = hop.HopKey(unhexlify(case["hop_key"]))
     data = frames.seal_acknowledgement(
-        key, case["network"], case["node"], case["epoch"], case["highest"], case["bitmap"], unhexlify(case["digest"])
+        key, case["network"], case["node"], case["epoch"], case["highest"], case["bitmap"], unhexlify(case["digest"]), case.get("steps")
     )
     return {"frame": h(data)}
 
@@ -111,7 +116,7 @@ def open_acknowledgement(case, _signers):
     a = frames.AcknowledgementReader(key, case["network"], case["node"], case["epoch"]).open(data)
     if a != frames.open_acknowledgement(cose.decode(data), key, case["network"], case["node"], case["epoch"]):
         raise ValueError("the two ways differ")
-    return {"highest": a.highest, "bitmap": a.bitmap, "digest": h(a.digest)}
+    return {"highest": a.highest, "bitmap": a.bitmap, "digest": h(a.digest), "steps": a.steps}
 
 
 def uplink_encode(case, _signers):
@@ -208,6 +213,22 @@ def receive_run(case, _signers):
     return {"fresh": fresh, "highest": window.highest, "bitmap": window.bitmap32()}
 
 
+def send_window_run(case, _signers):
+    """Frames of one record, sent one behind the other, each when the wait for the one before ran out, by the longest chance."""
+    window = arq.SendWindow(1, 1, arq.air_waits(case["resend_ms"]) if "resend_ms" in case else arq.SERIAL_WAITS)
+    now_ms, n, waits_ms = 0, 0, []
+    for step in case["steps"]:
+        if step == "answer":
+            window.acknowledge(n, 0, bytes(8), n + 1)
+            continue
+        n += 1
+        window.sent(n, 1, n.to_bytes(8, "big"), now_ms, 1000, step == "alarm")
+        waits_ms.append(window.due_ms() - now_ms)
+        now_ms = window.due_ms()
+        window.expire(now_ms)
+    return {"waits_ms": waits_ms}
+
+
 def packet_to_json(packet):
     return {"traffic": packet.traffic, "node": packet.node, "waited_s": packet.waited_s, "frame": h(packet.frame)}
 
@@ -240,7 +261,10 @@ def reassemble(case, _signers):
 
 
 def time_on_air(case, _signers):
-    return {"us": airtime.time_on_air_us(**case)}
+    """By place: on a device an argument's name may be gone."""
+    values = [case["packet_bytes"], case["spreading_factor"], case["bandwidth_hz"], case.get("coding_rate", 1)]
+    values += [case.get("preamble_symbols", 8), case.get("has_header", True), case.get("has_crc", True), case.get("low_data_rate")]
+    return {"us": airtime.time_on_air_us(*values)}
 
 
 def ledger_run(case, _signers):
@@ -267,8 +291,8 @@ def ledger_run(case, _signers):
 
 def check_radio(case, _signers):
     radio = regions.Radio(
-        case["region"], case["channels_hz"], case["bandwidth_hz"], case["spreading_factor"], case["coding_rate"], 8,
-        case["power_dbm"], case["antenna_dbi"], case["listen_us"],
+        case["region"], case["channels_hz"], case["bandwidth_hz"], case["spreading_factor"], case["coding_rate"],
+        tuple(case.get("wrap", airtime.BARE)), case["power_dbm"], case["antenna_dbi"], case["listen_us"],
     )  # fmt: skip
     try:
         bands = regions.check_radio(radio)
@@ -279,6 +303,62 @@ def check_radio(case, _signers):
         if band.name not in names:
             names.append(band.name)
     return {"bands": names, "most_bytes": regions.most_packet_bytes(bands[0], radio), "reserve_us": regions.reserve_us(bands[0])}
+
+
+def modem_message(case, _signers):
+    name = case["message"]
+    value = getattr(modem, "decode_" + name)(unhexlify(case["body"]))
+    return {"value": to_json(list(value)), "encoded": h(getattr(modem, "encode_" + name)(value))}
+
+
+def manifest_seal(case, signers):
+    manifest = releases.Manifest(
+        case["sequence"], unhexlify(case["base"]), case["version"], case["heap_bytes"], case["size_bytes"], unhexlify(case["digest"])
+    )
+    signer = signers.signer(case["private_key"])
+    frame = releases.seal_manifest(signer, case["network"], case["issuer"], manifest)
+    return {
+        "payload": h(releases.encode_manifest(manifest)),
+        "external_aad": h(frames.external_aad(frames.RELEASE, case["network"], 0, 0)),
+        "frame": h(frame),
+    }
+
+
+def manifest_decode(case, _signers):
+    value = releases.decode_manifest(case["sequence"], unhexlify(case["payload"]))
+    return {"value": to_json(list(value)), "encoded": h(releases.encode_manifest(value))}
+
+
+def release_base(case, _signers):
+    return {"base": h(releases.base_of([(name, unhexlify(digest)) for name, digest in case["files"]]))}
+
+
+def body_encode(case, _signers):
+    return {"data": h(releases.encode_body([(name, unhexlify(content)) for name, content in case["files"]]))}
+
+
+def body_decode(case, _signers):
+    stream = io.BytesIO(unhexlify(case["data"]))
+    files = [[name, h(stream.read(size))] for name, size in releases.files_of(stream.read, case["size_bytes"])]
+    return {"files": files, "encoded": h(releases.encode_body([(name, unhexlify(content)) for name, content in files]))}
+
+
+def want_decode(case, _signers):
+    value = releases.decode_want(unhexlify(case["body"]))
+    return {"value": to_json(list(value)), "encoded": h(releases.encode_want(value))}
+
+
+def piece_decode(case, _signers):
+    value = releases.decode_piece(unhexlify(case["body"]))
+    return {"value": to_json(list(value)), "encoded": h(releases.encode_piece(value))}
+
+
+def ticket_message(case, _signers):
+    """Decode and encode again; in the fields' order."""
+    name = case["message"]
+    value = getattr(tickets, "decode_" + name)(unhexlify(case["body"]))
+    kind = "facts" if isinstance(value, tickets.Facts) else name
+    return {"value": to_json(list(value)), "encoded": h(getattr(tickets, "encode_" + kind)(value))}
 
 
 OPERATIONS = {
@@ -301,12 +381,22 @@ OPERATIONS = {
     "replay": replay_run,
     "sequence": sequence_run,
     "receive_window": receive_run,
+    "send_window": send_window_run,
     "elision.encode": packet_encode,
     "elision.decode": packet_decode,
     "fragments": reassemble,
     "airtime.time_on_air_us": time_on_air,
     "ledger": ledger_run,
     "regions.check_radio": check_radio,
+    "modem": modem_message,
+    "releases.seal_manifest": manifest_seal,
+    "releases.decode_manifest": manifest_decode,
+    "releases.base_of": release_base,
+    "releases.encode_body": body_encode,
+    "releases.files_of": body_decode,
+    "releases.want": want_decode,
+    "releases.piece": piece_decode,
+    "tickets": ticket_message,
 }
 
 
@@ -324,6 +414,8 @@ def main(arguments):
             cases = json.load(file)["cases"]
         for case in cases:
             print(json.dumps(run_case(case, signers)))
+        cases = case = None
+        gc.collect()  # the next file is read while nothing of this one is left
 
 
 if __name__ == "__main__":
