@@ -6,6 +6,15 @@ import gc
 spool_buffer = bytearray(4096)
 gc.threshold(12288)
 
-from lamppost_node.app import main  # noqa: E402
+from lamppost_node.slot import choose  # noqa: E402
+
+fall_back = choose()
+del choose
+try:
+    from lamppost_node.app import main
+except Exception:
+    if fall_back is None:
+        raise
+    fall_back()
 
 main(spool_buffer)

@@ -3,138 +3,34 @@
 With `--romfs FILE` the packages also become one image for a board's ROMFS partition (MicroPython 1.25 or newer), where bytecode runs
 in place instead of filling half the heap: `mpremote romfs deploy FILE`, then `mpremote cp DIR/main.py :`.
 
-Every name a program mentions stays in the chip's heap or flash for ever. So before `mpy-cross`, private constants are put in place
-of their names, and private names (one leading underscore) become short ones that all modules share: about a sixth of the heap.
-Public names, arguments and messages stay as they are; the source is what people read and what host tests run.
+Before `mpy-cross` all programs of the image are condensed together (condense.py): it saves a fifth of the heap.
 """
 
 import argparse
-import ast
 import fcntl
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from condense import Image, condense, keywords_of
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (ROOT / "protocol/lamppost_protocol", ROOT / "firmware/lamppost_node")
-BENCH_MACHINE = tuple(ROOT / "hil_tests/bench/peripherals" / name for name in ("machine.py", "machine_models.py"))
+BENCH_MACHINE = tuple(ROOT / "hil_tests/bench/peripherals" / name for name in ("machine.py", "machine_models.py", "machine_extra.py"))
 #: Written for CPython only.
-HOST_ONLY = ("es256_host.py", "interfaces.py", "profiles.py", "p256_tables.py")
-
-
-def is_private(name: str) -> bool:
-    """One leading underscore and more behind it."""
-    return len(name) > 1 and name[0] == "_" and name[1] != "_"
-
-
-class _RunTimeOnly(ast.NodeTransformer):
-    """Leaves out what is there for type checkers: `if TYPE_CHECKING:` and the name itself."""
-
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        self.generic_visit(node)
-        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return node.orelse
-        return node
-
-    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        return None if isinstance(node.targets[0], ast.Name) and node.targets[0].id == "TYPE_CHECKING" else node
-
-
-class _Constants(ast.NodeTransformer):
-    """Puts the value of every private module-level integer that is assigned once in place of its name."""
-
-    def __init__(self, tree: ast.Module):
-        stores: dict[str, int] = {}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                stores[node.id] = stores.get(node.id, 0) + 1
-        self.values: dict[str, int] = {}
-        body = []
-        for statement in tree.body:
-            if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
-                name = statement.targets[0].id
-                value = self._integer(statement.value)
-                if is_private(name) and value is not None and stores[name] == 1:
-                    self.values[name] = value
-                    continue
-            body.append(statement)
-        tree.body = body
-
-    def _integer(self, node: ast.expr) -> int | None:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "const" and len(node.args) == 1:
-            return self._integer(node.args[0])
-        if isinstance(node, ast.Constant):
-            return node.value if type(node.value) is int else None
-        if isinstance(node, ast.Name):
-            return self.values.get(node.id)
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub | ast.Mult | ast.LShift | ast.BitOr | ast.FloorDiv):
-            left, right = self._integer(node.left), self._integer(node.right)
-            if left is None or right is None:
-                return None
-            expression = ast.Expression(ast.BinOp(ast.Constant(left), node.op, ast.Constant(right)))
-            result = eval(compile(ast.fix_missing_locations(expression), "constant", "eval"))
-            return result if type(result) is int else None
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            value = self._integer(node.operand)
-            return None if value is None else -value
-        return None
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return ast.Constant(self.values[node.id]) if node.id in self.values else node
-
-
-class _Shorten(ast.NodeTransformer):
-    """Gives a module's private names the names `_0`, `_1` ..., which every module shares."""
-
-    def __init__(self) -> None:
-        self._short: dict[str, str] = {}
-
-    def _of(self, name: str) -> str:
-        if not is_private(name):
-            return name
-        if name not in self._short:
-            self._short[name] = f"_{len(self._short)}"
-        return self._short[name]
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        for field in ("id", "attr", "name", "arg"):
-            value = getattr(node, field, None)
-            if isinstance(value, str) and not isinstance(node, ast.alias):
-                setattr(node, field, self._of(value))
-        if isinstance(node, ast.Global | ast.Nonlocal):
-            node.names = [self._of(name) for name in node.names]
-        self.generic_visit(node)
-        return node
-
-
-def condense(source: str) -> str:
-    """The same program with fewer names. Raises ValueError where a private name would cross a module's border."""
-    tree = _RunTimeOnly().visit(ast.parse(source))
-    mentioned = {getattr(node, field, None) for node in ast.walk(tree) for field in ("id", "attr", "name", "arg")}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and any(is_private(alias.name) for alias in node.names):
-            raise ValueError("a private name is imported")
-        if isinstance(node, ast.ImportFrom | ast.Import):
-            for alias in node.names:
-                if alias.asname is not None and is_private(alias.asname):
-                    raise ValueError("an import is given a private name")
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and is_private(node.value) and node.value in mentioned:
-            raise ValueError(f"a private name in a string: {node.value}")
-        # Annotations are never evaluated there; as text they would only be parsed.
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.returns = None
-            for argument in ast.walk(node.args):
-                if isinstance(argument, ast.arg):
-                    argument.annotation = None
-    tree = _Constants(tree).visit(tree)
-    tree = _Shorten().visit(tree)
-    return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
+HOST_ONLY = ("es256_host.py", "interfaces.py", "order_words.py", "profiles.py")
+#: Modules whose constants somebody outside the image reads or sets: a console that asks for the version, a bench in a hurry.
+_KEEP = ("lamppost_node.version", "lamppost_node.health")
+_MAKERS = "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("make_image.py", "condense.py"))
 
 
 def compiler() -> str:
@@ -145,21 +41,17 @@ def compiler() -> str:
     return found
 
 
-def _compile(source: Path, condensed: str, target: Path, mpy_cross: str) -> None:
+def _compile(name: str, condensed: str, target: Path, mpy_cross: str) -> None:
     text, half = target.with_suffix(".py.condensed"), target.with_suffix(".half")
     text.write_text(condensed, encoding="utf-8")
-    subprocess.run([mpy_cross, "-O3", "-s", source.stem, "-o", str(half), str(text)], check=True, timeout=60)
+    subprocess.run([mpy_cross, "-O3", "-s", name, "-o", str(half), str(text)], check=True, timeout=60)
     half.replace(target)
     text.unlink()
 
 
 def make_image(out: Path, with_bench_machine: bool = False) -> None:
     """Write main.py and the packages' bytecode below `out`; files newer than their source are kept. Raises CalledProcessError."""
-    jobs = []
-    for package in PACKAGES:
-        for source in sorted(package.rglob("*.py")):
-            if source.name not in HOST_ONLY:
-                jobs.append((source, (out / source.relative_to(package.parent)).with_suffix(".mpy")))
+    jobs = [(source, out / _below(source).with_suffix(".mpy")) for source in _programs()]
     if with_bench_machine:
         jobs.extend((source, out / f"{source.stem}.mpy") for source in BENCH_MACHINE)
     make_bytecode(jobs, out)
@@ -203,21 +95,81 @@ def make_bytecode(jobs: list[tuple[Path, Path]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _make_bytecode(jobs)
+        _make_bytecode(jobs, folder)
 
 
-def _make_bytecode(jobs: list[tuple[Path, Path]]) -> None:
-    newest = Path(__file__).stat().st_mtime
+def _make_bytecode(jobs: list[tuple[Path, Path]], folder: Path) -> None:
+    programs = _programs()
+    texts = {source: source.read_text(encoding="utf-8") for source in sorted({*programs, *(source for source, _ in jobs)})}
+    whole = _digest(repr([(str(target), texts[source]) for source, target in jobs]) + repr(texts) + _MAKERS)
+    made = folder / ".made"  # by target: of which condensed program it is; and of which whole
+    known: dict[str, str] = json.loads(made.read_text()) if made.exists() else {}
+    if known.get("") == whole and all(target.exists() for _, target in jobs):
+        return
+    image = _image({source: texts[source] for source in programs})
     mpy_cross = compiler()
-    stale = [job for job in jobs if not job[1].exists() or job[1].stat().st_mtime <= max(job[0].stat().st_mtime, newest)]
     with ThreadPoolExecutor(2) as pool:
         running = []
-        for source, target in stale:
-            target.parent.mkdir(parents=True, exist_ok=True)
+        for source, target in jobs:
             # Only the compiler runs beside this: CPython 3.11 miscounts its stack when two threads parse.
-            running.append(pool.submit(_compile, source, condense(source.read_text(encoding="utf-8")), target, mpy_cross))
+            condensed = image.condensed(_name(source)) if source in programs else condense(image.outside(texts[source]))
+            place, digest = str(target.relative_to(folder)), _digest(condensed)
+            if known.get(place) == digest and target.exists():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            known[place] = digest
+            running.append(pool.submit(_compile, source.stem, condensed, target, mpy_cross))
         for job in running:
             job.result()
+    made.write_text(json.dumps({**known, "": whole}))
+
+
+def condensed_programs(replaced: Mapping[str, str]) -> dict[str, str]:
+    """Every program of the image as the compiler gets it, by name below the packages' folder (`lamppost_node/app.py`).
+
+    `replaced`: texts in place of those of the tree, or beside them, by the same names: two results differ in what a release must hold.
+    """
+    texts = {source: source.read_text(encoding="utf-8") for source in _programs()}
+    for name, text in replaced.items():
+        texts[next(package for package in PACKAGES if name.startswith(package.name + "/")).parent / name] = text
+    image = _image(texts)
+    return {_below(source).as_posix(): image.condensed(_name(source)) for source in sorted(texts)}
+
+
+def compile_condensed(name: str, condensed: str, folder: Path) -> bytes:
+    """The bytecode of one of these programs; `folder` is there to work in."""
+    target = folder / (name.replace("/", ".") + ".mpy")
+    _compile(Path(name).stem, condensed, target, compiler())
+    return target.read_bytes()
+
+
+def for_image(text: str) -> str:
+    """A program that is to run on the image, with the image's integers in place of the names that are not there any more."""
+    return _image({source: source.read_text(encoding="utf-8") for source in _programs()}).outside(text)
+
+
+def _image(texts: dict[Path, str]) -> Image:
+    return Image({_name(source): text for source, text in texts.items()}, _KEEP, keywords_of(texts.values()))
+
+
+def _programs() -> list[Path]:
+    """The sources of both packages that go into an image."""
+    return [source for package in PACKAGES for source in sorted(package.rglob("*.py")) if source.name not in HOST_ONLY]
+
+
+def _below(source: Path) -> Path:
+    """Where a program of the packages lies below the module path."""
+    return source.relative_to(next(package.parent for package in PACKAGES if package in source.parents))
+
+
+def _name(source: Path) -> str:
+    """The name by which the image's programs import this one."""
+    parts = _below(source).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,22 +6,28 @@ else what is built in here, which lights a lamp and reports nothing else. So no 
 On flash a map stands behind its crc32 (4 octets, big-endian): littlefs checks no file's content, and a flipped bit may turn a place or
 a level into another valid one. A bare map, as provisioning writes it, is taken too, and gets its checksum once it ran for a good minute.
 
-The form is a CBOR map with text keys: those of `NODE_KEYS`, `dst`, and `fixtures`, a list of maps with `kind`, `instance` and the
-keys the fixture's own module declares in `KEYS`. An unknown key is an error: a misspelt one must not silently do nothing.
+The form is a CBOR map with text keys: those of `NODE_KEYS`, `dst`, `radio`, `fixtures`, a list of maps with `kind`, `instance` and the keys
+its kind has in `fixtures/<kind>_keys.py`, and on a node whose link is LoRa `lora`, see lora_keys.py. An unknown key is an error: a
+misspelt one must not silently do nothing.
+
+A node loads this file to start and for a new configuration, and gives its memory back: nothing it returns may hold on to it.
 """
 
 import binascii
+from collections import namedtuple
 
 from lamppost_protocol import cbor
 from lamppost_protocol.errors import ProtocolError
 
 from lamppost_node import local_time
-from lamppost_node.flash import Flash
+from lamppost_node.unload import unload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from lamppost_node.flash import Flash
 
     #: A checked map, and the rows a fixture declares: (key, default or None, lowest, highest).
     Values = dict[str, Any]
@@ -47,6 +53,9 @@ NODE_KEYS = (
     ("spool_bytes", 524_288, 16_384, 8_388_608),
     ("frame_records", 16, 1, 64),
     ("drift_ppm", 100, 1, 1_000),
+    ("sleep_drift_ppm", 60_000, 1, 200_000),  # of the clock that runs in deep sleep: see sleep.py
+    ("bridge", 0, 0, 1),  # 1: a radio on a gateway's line instead of a node
+    ("tcxo_mv", 1_800, 0, 3_300),  # what supplies an SX1262's TCXO, 0: it has a crystal
 )
 BUILT_IN = {"fixtures": [{"kind": "lamp", "instance": 0}]}
 
@@ -59,18 +68,27 @@ class ConfigError(Exception):
         self.errors = errors
 
 
-class Config:
-    """A checked configuration. `values`: the complete map; `source`: "file", "good" or "built-in"; `errors`: why not a better one."""
-
-    def __init__(self, values: "Values", source: str, digest: int, errors: list[str]):
-        self.values = values
-        self.source = source
-        self.digest = digest
-        self.errors = errors
+#: A checked configuration. values: the complete map; source: "file", "good" or "built-in"; digest: crc32 of what it was read from;
+#: errors: why not a better one.
+Config = namedtuple("Config", ("values", "source", "digest", "errors"))
 
 
-def decode(data: bytes, keys_of: "Callable[[str], Keys | None]") -> "Values":
-    """The complete checked map in `data`. `keys_of(kind)` gives a fixture's KEYS, None for an unknown kind. Raises ConfigError."""
+def declared_keys(kind: str) -> "Keys | None":
+    """What a fixture's map may hold; None for a kind that this firmware has no file for."""
+    if not kind.replace("_", "").isalpha():
+        return None
+    name = "lamppost_node.fixtures." + kind + "_keys"
+    try:
+        keys: Keys = __import__(name, None, None, ("KEYS",)).KEYS
+    except Exception:  # whatever is wrong with that file: the kind cannot be used
+        return None
+    finally:
+        unload(name)
+    return keys
+
+
+def decode(data: bytes, keys_of: "Callable[[str], Keys | None]" = declared_keys) -> "Values":
+    """The complete checked map in `data`. `keys_of(kind)` gives a fixture's keys, None for an unknown kind. Raises ConfigError."""
     if len(data) > MAX_BYTES:
         raise ConfigError(["longer than %d bytes" % MAX_BYTES])
     try:
@@ -80,12 +98,16 @@ def decode(data: bytes, keys_of: "Callable[[str], Keys | None]") -> "Values":
     return check(value, keys_of)
 
 
-def check(value: object, keys_of: "Callable[[str], Keys | None]") -> "Values":
+def check(value: object, keys_of: "Callable[[str], Keys | None]" = declared_keys) -> "Values":
     """The complete map: defaults filled in, every number in range. Raises ConfigError with all errors."""
     if not isinstance(value, dict):
         raise ConfigError(["not a map"])
     errors: list[str] = []
-    result = _check_numbers(value, NODE_KEYS, ("dst", "fixtures"), "", False, errors)
+    result = _check_numbers(value, NODE_KEYS, ("dst", "fixtures", "lora", "radio"), "", False, errors)
+    result["radio"] = result["lora"] = None
+    if "radio" in value or value.get("lora") is not None or result.get("bridge"):
+        _check_radio(value, result, errors)
+        unload("lamppost_protocol.radio_limits")
     dst = value.get("dst", "none")
     if dst not in local_time.RULES:
         errors.append("dst: not one of " + ", ".join(local_time.RULES))
@@ -112,13 +134,68 @@ def check(value: object, keys_of: "Callable[[str], Keys | None]") -> "Values":
         if (kind, instance) in seen:
             errors.append(place + "instance: used twice")
         seen.append((kind, instance))
-        checked = _check_numbers(fixture, keys, ("kind", "instance"), place, True, errors)
+        can_sleep = "sleep_s" in [row[0] for row in keys]
+        if "sleep_s" in fixture and not can_sleep:
+            errors.append(place + "sleep_s: " + str(kind) + " never sleeps")
+        checked = _check_numbers(fixture, keys, ("kind", "instance", "" if can_sleep else "sleep_s"), place, True, errors)
         checked["kind"] = kind
         checked["instance"] = instance
         result["fixtures"].append(checked)
+    _check_sleep(result, errors)
     if errors:
         raise ConfigError(errors)
     return result
+
+
+def sleeps(values: "Values") -> bool:
+    """Whether a node with this checked map sleeps between what it has to do."""
+    for fixture in values["fixtures"]:
+        if fixture.get("sleep_s"):
+            return True
+    return False
+
+
+def _check_sleep(result: "Values", errors: list[str]) -> None:
+    """A node sleeps as a whole: all of its fixtures do, and its link is one that waits for it."""
+    if not sleeps(result):
+        return
+    for fixture in result["fixtures"]:
+        if not fixture.get("sleep_s"):
+            errors.append("sleep_s: a node sleeps as a whole, and " + fixture["kind"] + " does not")
+    lora = result["lora"]
+    if lora is None:
+        errors.append("sleep_s: only a node on LoRa sleeps, a cable is listened to")
+    elif lora.get("listens_always"):
+        errors.append("lora.listens_always: not of a node with sleep_s, which hears nothing while it sleeps")
+
+
+def _check_radio(value: "Values", result: "Values", errors: list[str]) -> None:
+    """The radio and its map `lora`, held against each other. Loaded here, for most nodes have none."""
+    from lamppost_protocol import radio_limits
+
+    result["radio"] = radio = value.get("radio", radio_limits.RADIOS[0])
+    if radio not in radio_limits.RADIOS:
+        errors.append("radio: not one of " + ", ".join(radio_limits.RADIOS))
+    lora = value.get("lora")
+    if lora is None:
+        return
+    from lamppost_node import lora_keys
+
+    fixtures = value.get("fixtures")
+    for fixture in fixtures if isinstance(fixtures, list) else ():
+        problem = radio_limits.fixture_problem(radio, str(fixture.get("kind"))) if isinstance(fixture, dict) else None
+        if problem is not None:
+            errors.append("radio: " + problem)
+    if not isinstance(lora, dict):
+        errors.append("lora: not a map")
+        return
+    result["lora"] = _check_numbers(lora, lora_keys.KEYS, ("region", "channels_hz"), "lora.", True, errors)
+    lora_keys.check_rest(lora, result["lora"], errors)
+    for key, what, _ in radio_limits.lora_problems(radio, result["lora"]):
+        errors.append("lora." + key + ": " + what)
+    for key, default in lora_keys.DEFAULTS:
+        if key not in value:
+            result[key] = default
 
 
 def _check_numbers(value: "Values", keys: "Keys", others: tuple[str, ...], place: str, is_required: bool, errors: list[str]) -> "Values":
@@ -146,7 +223,7 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and value is not True and value is not False
 
 
-def load(flash: Flash, keys_of: "Callable[[str], Keys | None]", is_safe_mode: bool) -> Config:
+def load(flash: "Flash", is_safe_mode: bool, keys_of: "Callable[[str], Keys | None]" = declared_keys) -> Config:
     """The best usable configuration. In safe mode the file is passed over: it may be what made safe mode necessary. Never raises."""
     errors: list[str] = []
     for name, source in ((FILE, "file"), (GOOD_FILE, "good")):
@@ -171,12 +248,12 @@ def load(flash: Flash, keys_of: "Callable[[str], Keys | None]", is_safe_mode: bo
     try:
         return Config(check(BUILT_IN, keys_of), "built-in", 0, errors)
     except ConfigError as error:
-        # Not even the lamp's module can be used: no fixture at all, and board.py keeps the lamp lit.
+        # Not even the lamp's keys can be read: no fixture at all, and board.py keeps the lamp lit.
         errors.extend(error.errors)
         return Config(check({"fixtures": []}, keys_of), "built-in", 0, errors)
 
 
-def keep_good(flash: Flash, digest: int) -> None:
+def keep_good(flash: "Flash", digest: int) -> None:
     """After a good minute on `config.cbor`, whose crc32 is `digest`: it becomes the one to fall back to, and both get a checksum.
 
     Writes flash when one differs; nothing when the file is no longer the one that runs. Raises OSError.
@@ -191,7 +268,7 @@ def keep_good(flash: Flash, digest: int) -> None:
             flash.replace(name, kept)
 
 
-def store(flash: Flash, data: bytes) -> None:
+def store(flash: "Flash", data: bytes) -> None:
     """Keep a configuration that `decode` accepted; it counts from the next boot. Raises OSError."""
     flash.replace(FILE, _with_checksum(data))
 

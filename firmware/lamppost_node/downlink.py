@@ -6,25 +6,29 @@ Remote data never raises past `take`: it becomes a count in `rejects`.
 """
 
 import asyncio
+import gc
 
 from lamppost_protocol import beacons, cose, frames, orders, schedule, slip
 from lamppost_protocol.errors import LocalError, RemoteError
 from lamppost_protocol.orders import Order
 
-from lamppost_node import config
 from lamppost_node.health import Counters
 from lamppost_node.identity import Identity
 from lamppost_node.order_ledger import OrderLedger
 from lamppost_node.refusal import Refused
+from lamppost_node.unload import unload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from lamppost_node.config import Keys
+    from lamppost_protocol.p256 import Verifier
+
     from lamppost_node.flash import Flash
+    from lamppost_node.service import Service
     from lamppost_node.services import Services
+    from lamppost_node.update import Update
     from lamppost_node.uplink import Uplink
 
 TASK = "downlink"
@@ -34,7 +38,11 @@ _SKEW_S = 300  # the authority's clock may be ahead of the node's
 
 
 class Downlink:
-    """Takes messages. `fixtures`: kind -> object with `order`; `restart()` is asked for after a new configuration."""
+    """Takes messages. `fixtures`: kind -> object with `order`; `restart()` is asked for after a new configuration.
+
+    `service_parts`: what a technician's `service` needs besides: sequence, spool, line, values of a health record, where the configuration
+    came from.
+    """
 
     def __init__(
         self,
@@ -44,9 +52,10 @@ class Downlink:
         uplink: "Uplink",
         fixtures: "dict[int, Any]",
         flash: "Flash",
-        keys_of: "Callable[[str], Keys | None]",
         restart: "Callable[[], None]",
         counters: Counters,
+        make_update: "Callable[[], None]",
+        service_parts: "tuple[Any, ...]",
     ):
         self._node = node
         self._identity = identity
@@ -55,9 +64,13 @@ class Downlink:
         self._uplink = uplink
         self._fixtures = fixtures
         self._flash = flash
-        self._keys_of = keys_of
         self._restart = restart
+        self._make_update = make_update
+        #: Who fetches a release, None for most of a node's life.
+        self.update: Update | None = None
         self._counters = counters
+        self._service_parts = service_parts
+        self.service: Service | None = None
         self._repeated_ms: int | None = None
         self.rejects: dict[str, int] = {}
         self.beacons_taken = 0
@@ -65,10 +78,23 @@ class Downlink:
 
     async def take(self, message_type: int, body: bytes) -> None:
         """One serial message. Never raises for what it contains. May write flash, may take a verification's time."""
-        if message_type != slip.FRAME:
-            return
+        if message_type == slip.PIECE and self.update is not None:
+            self.update.take(body)
         try:
-            if body[:1] == _MAC0:
+            if message_type == slip.SERVICE:
+                if self.service is None:
+                    if body:
+                        raise RemoteError("replayed")
+                    gc.collect()
+                    from lamppost_node.service import Service  # hardly any node ever hears a technician
+
+                    self.service = Service(
+                        self, self._node, self._identity, self._uplink, self._flash, self._fixtures, self._restart, self._service_parts
+                    )
+                await self.service.take(body)
+            elif message_type != slip.FRAME:
+                return
+            elif body[:1] == _MAC0:
                 self._take_acknowledgement(body)
             else:
                 await self._take_signed(cose.decode(body))
@@ -96,11 +122,11 @@ class Downlink:
         else:
             raise RemoteError("bad_payload", "neither beacon nor order")
 
-    async def _verified(self, message: cose.Message, direction: int, node: int, epoch: int) -> bytes:
+    async def verified(self, message: cose.Message, verifier: "Verifier", direction: int, node: int, epoch: int) -> bytes:
+        """The payload of a message that `verifier`'s key has signed. Raises RemoteError."""
         await asyncio.sleep(0)  # 0.2 s of arithmetic on a chip: whoever is due goes first
-        identity = self._identity
         try:
-            payload = frames.open_signed(message, identity.verifier, direction, identity.network, node, epoch)
+            payload = frames.open_signed(message, verifier, direction, self._identity.network, node, epoch)
         except LocalError:
             self._restart()  # a table went bad in RAM: only a new start reads it from flash
             raise
@@ -113,9 +139,9 @@ class Downlink:
             return  # another node's, or nothing this clock could learn from: not worth a verification
         identity = self._identity
         if beacon.nonce is None:
-            await self._verified(message, frames.BEACON, 0, 0)
+            await self.verified(message, identity.verifier, frames.BEACON, 0, 0)
         else:
-            await self._verified(message, frames.BEACON, identity.node, identity.epoch)
+            await self.verified(message, identity.verifier, frames.BEACON, identity.node, identity.epoch)
         if self._node.clock.take_beacon(beacon.unix, beacon.nonce):
             self.beacons_taken += 1
             self.time_set.set()
@@ -129,7 +155,8 @@ class Downlink:
             return
         if self._ledger.is_lost and self._is_told_lately():
             raise RemoteError("replayed")  # nothing will be obeyed, and the same order again and again must not fill the spool
-        payload = await self._verified(message, frames.ORDER, self._identity.node, self._identity.epoch)
+        identity = self._identity
+        payload = await self.verified(message, identity.verifier, frames.ORDER, identity.node, identity.epoch)
         reason = self._advance(order_id)
         if reason == orders.NO_REASON:
             try:
@@ -158,7 +185,8 @@ class Downlink:
         values = self._ledger.last_values(order_id)
         if values is None or self._is_told_lately():
             raise RemoteError("replayed")
-        await self._verified(message, frames.ORDER, self._identity.node, self._identity.epoch)
+        identity = self._identity
+        await self.verified(message, identity.verifier, frames.ORDER, identity.node, identity.epoch)
         self._node.order_state(values[0] or 0, values[1] or 0, values[2] or 0, values[3], values[4], values[5])
         raise RemoteError("replayed")
 
@@ -172,18 +200,17 @@ class Downlink:
 
     def _obey(self, order: Order) -> int:
         """Carry out a verified, new order or hand it to its fixture; the reason when it is not. Raises Refused, RemoteError."""
-        if order.verb not in orders.VERBS:
+        if order.verb > orders.LAST_VERB:
             return orders.UNKNOWN_VERB
         orders.check_arguments(order.verb, order.target, order.args)
         now = self._node.clock.now()
-        if now is not None and order.not_after <= now:
+        latest = self._node.clock.latest()
+        if latest is not None and order.not_after <= latest:
             return orders.TOO_LATE
         if now is not None and order.not_before > now + _SKEW_S and order.verb != orders.LEVEL:
             return orders.BAD_ARGUMENTS  # only a lease can wait for its time
-        if order.verb == orders.RESEND:
-            return self._resend(order)
-        if order.verb == orders.CONFIGURE:
-            return orders.CLOCK_NEVER_SET if now is None else self._configure(order)
+        if order.verb >= orders.CONFIGURE or order.target == 0:
+            return self._obey_itself(order)
         fixture = self._fixtures.get(order.target)
         if fixture is None or not hasattr(fixture, "order"):
             return orders.UNKNOWN_TARGET
@@ -197,31 +224,20 @@ class Downlink:
         self._node.order_state(order.order_id, orders.ACCEPTED)
         return orders.NO_REASON
 
-    def _resend(self, order: Order) -> int:
-        if order.target != 0:
-            return orders.UNKNOWN_TARGET
-        try:
-            self._uplink.resend(order.args[0], order.args[1])
-        except ValueError:
-            return orders.BAD_ARGUMENTS
-        self._node.order_state(order.order_id, orders.ACCEPTED)
-        self._node.order_state(order.order_id, orders.APPLIED)
-        return orders.NO_REASON
+    def _updating(self) -> "Update | None":
+        if self.update is None:
+            self._make_update()
+        return self.update
 
-    def _configure(self, order: Order) -> int:
-        if order.target != 0:
-            return orders.UNKNOWN_TARGET
+    def _obey_itself(self, order: Order) -> int:
+        """An order to the node itself."""
+        gc.collect()
         try:
-            config.decode(order.args[0], self._keys_of)
-        except config.ConfigError as error:
-            for text in error.errors:
-                self._node.log("configuration refused: " + text)
-            return orders.BAD_ARGUMENTS
-        try:
-            config.store(self._flash, order.args[0])
-        except OSError:
+            from lamppost_node import node_orders
+
+            return node_orders.obey(order, self._node, self._uplink, self._flash, self._restart, self._updating)
+        except (ImportError, MemoryError, OSError) as error:
+            self._node.log("order not carried out: " + type(error).__name__)
             return orders.STORE_FAULT
-        self._node.order_state(order.order_id, orders.ACCEPTED)
-        self._node.order_state(order.order_id, orders.APPLIED)
-        self._restart()
-        return orders.NO_REASON
+        finally:
+            unload("lamppost_node.node_orders", "lamppost_node.config", "lamppost_protocol.radio_limits")

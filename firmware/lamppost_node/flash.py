@@ -63,6 +63,10 @@ class Flash:
             file.write(data)
         os.rename(new, path)
 
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a file another name, over whatever has it: the old name or the new one after a power cut, never neither."""
+        os.rename(self._path(name), self._path(new_name))
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file of its own at once: durable when this returns, a prefix of it (littlefs: nothing) after a power cut."""
         with open(self._path(name), "wb") as file:

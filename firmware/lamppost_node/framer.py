@@ -33,6 +33,18 @@ class Frame:
         self.count = count
 
 
+class Draft:
+    """Records that go into one frame. `most_bytes`: its payload's length at most; `count` records from `n`."""
+
+    def __init__(self, taken: list[Stored], bodies: list[list[int | None]], mode: int, most_bytes: int):
+        self.taken = taken
+        self.bodies = bodies
+        self.mode = mode
+        self.most_bytes = most_bytes
+        self.n = taken[0].n
+        self.count = len(bodies)
+
+
 class Framer:
     """Builds frames from the spool. Keeps nothing but counters: `unsendable` records that are not of the wire's form."""
 
@@ -44,11 +56,12 @@ class Framer:
         self._power_up = power_up
         self.unsendable = 0
 
-    def build(self, first: Stored, max_count: int, oldest_owed: int) -> Frame:
-        """One frame with `first` and the records directly behind it, as many as fit together. Signs; writes flash once in 64 frames.
+    def draft(self, first: Stored, max_count: int, most_bytes: int = MAX_PAYLOAD_BYTES) -> Draft:
+        """`first` and the records directly behind it, as many as fit together into `most_bytes` of payload; `first` in any case.
 
-        Raises LocalError (`bad_payload`: the first record is not of the wire's form; else: no signing any more) and OSError.
+        Raises LocalError `bad_payload`: the first record is not of the wire's form.
         """
+        most_bytes = min(most_bytes, MAX_PAYLOAD_BYTES)
         taken: list[Stored] = [first]
         bodies: list[list[int | None]] = []
         size = _HEAD_BYTES
@@ -64,7 +77,7 @@ class Framer:
                 self.unsendable += 1
                 raise LocalError("bad_payload", "record not of the wire's form")
             is_other = mode != _LOST and mode_of != _LOST and mode_of != mode
-            if len(taken) > 1 and (is_bad or is_other or size + size_of > MAX_PAYLOAD_BYTES or record.flags & ALARM):
+            if len(taken) > 1 and (is_bad or is_other or size + size_of > most_bytes or record.flags & ALARM):
                 taken.pop()
                 break
             bodies.append(body)
@@ -76,15 +89,20 @@ class Framer:
             if following is None or following.n != record.n + 1:
                 break
             taken.append(following)
-        base, clock_s = self._stamp(taken, bodies, mode)
-        behind = max(0, first.n - oldest_owed)
-        payload = encode_uplink(first.n, behind, base, clock_s, bodies)
+        return Draft(taken, bodies, mode, size)
+
+    def build(self, draft: Draft, oldest_owed: int) -> Frame:
+        """The frame of a draft. Signs; writes flash once in 64 frames. Raises LocalError (no signing any more) and OSError."""
+        bodies = draft.bodies
+        base, clock_s = self._stamp(draft.taken, bodies, draft.mode)
+        behind = max(0, draft.n - oldest_owed)
+        payload = encode_uplink(draft.n, behind, base, clock_s, bodies)
         tx = self._sequence.take()
         # A signature churns some 200 KB through the collector; starting from a clean heap keeps it from splitting one.
         gc.collect()
         identity = self._identity
         data = frames.seal(identity.signer, frames.UPLINK, identity.network, identity.node, identity.epoch, identity.node, tx, payload)
-        return Frame(data, first.n, len(bodies))
+        return Frame(data, draft.n, len(bodies))
 
     def _is_sendable(self, body: list[int | None]) -> bool:
         try:
@@ -118,7 +136,7 @@ class Framer:
                     times.append(-min(age_ms // 1000, MAX_DT_S))
                 else:
                     times.append(now - age_ms // 1000)
-                    clock_s = max(clock_s, (self._clock.uncertainty_s() or 0) + age_ms * self._clock.drift_ppm // 1_000_000_000)
+                    clock_s = max(clock_s, (self._clock.uncertainty_s() or 0) + age_ms * self._clock.age_ppm // 1_000_000_000)
         known = [time for time in times if time is not None]
         base = min(known) if known and mode == _DATED else None
         for index in range(len(bodies)):

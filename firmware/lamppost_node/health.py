@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lamppost_node.interfaces import Watchdog
 
 WATCHDOG_MS = 60_000  # longer than a littlefs erase storm, shorter than a street's patience
-FEED_MS = 2_000
+FEED_MS = 5_000
 TASK_LIMIT_MS = 120_000
 GOOD_MS = 60_000
 SAFE_MODE_MS = 600_000
@@ -26,15 +26,23 @@ _BOOT = "boot"
 
 
 class BootGuard:
-    """Counts boots on flash. `boots` is 0 when the count cannot be kept; then safe mode is not known to be needed."""
+    """Counts boots on flash. `boots` is 0 when the count cannot be kept; then safe mode is not known to be needed.
 
-    def __init__(self, settings: Settings):
+    Waking from a planned sleep is no boot: `is_resumed`. It writes nothing.
+    """
+
+    def __init__(self, settings: Settings, asleep: int = 0):
+        """`asleep`: the boot, already a good one, that a planned sleep interrupted; 0 for none."""
         self._settings = settings
         value = settings.load(_BOOT)
         boots, unconfirmed = 0, 0
         if isinstance(value, list) and len(value) == 2:
             boots, unconfirmed = value
         self.is_safe_mode = unconfirmed >= UNCONFIRMED_BOOTS
+        self.is_confirmed = self.is_resumed = 0 < asleep == boots and unconfirmed == 0
+        if self.is_resumed:
+            self.boots = boots
+            return
         self.boots = boots + 1
         if not settings.is_kept(_BOOT, [self.boots, unconfirmed + 1]):
             self.boots = 0
@@ -42,7 +50,7 @@ class BootGuard:
     def confirm(self) -> None:
         """This boot was a good one. Writes flash once."""
         if self.boots:
-            self._settings.is_kept(_BOOT, [self.boots, 0])
+            self.is_confirmed = self._settings.is_kept(_BOOT, [self.boots, 0])
 
 
 class TaskWatch:
@@ -89,6 +97,14 @@ class Counters:
         self.flash_faults = 0
         self.rejects = 0
         self.heap_free_lowest: int | None = None
+
+    def state(self) -> "list[int | None]":
+        """What `resume` takes after a deep sleep."""
+        return [self.task_restarts, self.flash_faults, self.rejects, self.heap_free_lowest]
+
+    def resume(self, state: "list[int | None]") -> None:
+        """Go on counting."""
+        self.task_restarts, self.flash_faults, self.rejects, self.heap_free_lowest = state  # type: ignore[assignment]
 
     def note_heap(self) -> int:
         """Free heap in bytes after a collection; keeps the lowest seen. Blocks for the collection (a few ms)."""

@@ -2,7 +2,7 @@
 
 
 class Refused(Exception):  # noqa: N818  not an error: an answer
-    """The order will not be carried out; `reason` is a code of `lamppost_protocol.orders.REASONS`."""
+    """The order will not be carried out; `reason` is a code of `lamppost_protocol.order_words.REASONS`."""
 
     def __init__(self, reason: int):
         super().__init__(reason)

@@ -14,19 +14,24 @@ from lamppost_node.health import Counters
 from lamppost_node.spool import Spool
 from lamppost_node.stored import ALARM, KEEP
 
+#: Setting: 1 once the node keeps no new record, for its service ends.
+LEAVING = "leaving"
 _MAX_ALARMS = 16
 
 
 class Sampler:
-    """Writes records. `written` is set at every record; `alarms` are the numbers that must each go alone and at once."""
+    """Writes records. `written` is set at every record; `alarms` are the numbers that must each go alone and at once; `is_awaited`: the
+    newest ones hold what somebody waits for, an order's state.
+    """
 
     def __init__(self, clock: Clock, spool: Spool | None, power_up: int, counters: Counters):
         self._clock = clock
         self._spool = spool
-        self._power_up = power_up
+        self.power_up = power_up
         self._counters = counters
         self.written = asyncio.Event()
         self.alarms: list[int] = []
+        self.is_awaited = False
 
     def emit(self, kind: int, q: int, values: "list[int | None] | tuple[int | None, ...]", is_alarm: bool, is_kept: bool) -> int:
         """Number and keep one record; 0 when the flash refused it or it is not a record. Writes flash. Never raises."""
@@ -44,11 +49,12 @@ class Sampler:
         flags = (ALARM | KEEP) if is_alarm else KEEP if is_kept else 0
         try:
             n = self._spool.append(
-                self._power_up, now, self._clock.monotonic_ms(), self._clock.uncertainty_s(), flags, kind, q, list(values)
+                self.power_up, now, self._clock.monotonic_ms(), self._clock.uncertainty_s(), flags, kind, q, list(values)
             )
         except OSError:
             self._counters.flash_faults += 1
             return 0
+        self.is_awaited = self.is_awaited or (is_kept and not is_alarm)
         if is_alarm and len(self.alarms) < _MAX_ALARMS:
             self.alarms.append(n)
         self.written.set()

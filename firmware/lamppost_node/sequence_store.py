@@ -73,3 +73,12 @@ class SequenceStore:
         except LocalError:
             self._sequence = None
             raise
+
+    def state(self) -> int | None:
+        """What `resume` takes after a deep sleep: the next number of the block that flash has reserved."""
+        return None if self._sequence is None else self._sequence.state()
+
+    def resume(self, state: int | None) -> None:
+        """Go on within that block. Raises LocalError where flash says otherwise."""
+        if self._sequence is not None:
+            self._sequence.resume(state)

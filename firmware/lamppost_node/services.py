@@ -6,6 +6,7 @@ from lamppost_node.clock import Clock
 from lamppost_node.health import TaskWatch
 from lamppost_node.log_lines import LogLines
 from lamppost_node.order_ledger import OrderLedger
+from lamppost_node.rest import Rest
 from lamppost_node.sampler import Sampler
 from lamppost_node.settings import Settings
 
@@ -19,7 +20,7 @@ _ORDER_STATE_KIND = kinds.kind_of(kinds.ORDER_STATE)
 class Services:
     """What fixtures see.
 
-    `clock`, `settings`, `config` (the whole checked map), `is_safe_mode` and `node_id` (0 without an identity) are plain
+    `clock`, `settings`, `config` (the whole checked map), `rest`, `is_safe_mode` and `node_id` (0 without an identity) are plain
     attributes; all methods are synchronous.
     """
 
@@ -44,13 +45,17 @@ class Services:
         self._ledger = ledger
         self._log_lines = log_lines
         self._watch = watch
+        self.rest = Rest()
 
-    def emit(self, kind: int, q: int, values: "list[int | None] | tuple[int | None, ...]", alarm: bool = False) -> int:
+    def emit(
+        self, kind: int, q: int, values: "list[int | None] | tuple[int | None, ...]", alarm: bool = False, is_kept: bool = False
+    ) -> int:
         """Keep one record of fixture `kind` with quality `q` (0 good); `values` in the profile's order, integers or None.
 
-        Returns its number, 0 when the flash refused it (counted). An alarm is sent alone and at once. Writes flash. Never raises.
+        Returns its number, 0 when the flash refused it (counted). An alarm is sent alone and at once; a full spool thins what is neither
+        alarm nor `is_kept`. Writes flash. Never raises.
         """
-        return self._sampler.emit(kind, q, values, alarm, alarm)
+        return self._sampler.emit(kind, q, values, alarm, alarm or is_kept)
 
     def order_state(
         self,
@@ -61,7 +66,7 @@ class Services:
         power_before: int | None = None,
         power_after: int | None = None,
     ) -> int:
-        """Tell what became of an order (`orders.STATES`, `orders.REASONS`; level in percent, powers in 0.1 W). Writes flash."""
+        """Tell what became of an order (words: order_words.py; level in percent, powers in 0.1 W). Writes flash."""
         values = [order_id, state, reason, level, power_before, power_after]
         if self._ledger is not None:
             self._ledger.note(values)

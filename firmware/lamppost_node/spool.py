@@ -1,8 +1,9 @@
 """The node's flash queue: a ring of records, numbered when written, kept until their space is needed.
 
 Role: step 3 of a frame's journey. A record gets its number `n` here and is handed out only once it is durable, so numbers are
-contiguous for ever within a key epoch. A record cut short by a power cut was never handed out and its number is used again; one
-that was damaged may have been, so its number is not, and a gap record says so.
+contiguous for ever within a key epoch, and go on in the next one: what an earlier epoch left is taken over with its numbers (WIRE.md 16).
+A record cut short by a power cut was never handed out and its number is used again; one that was damaged may have been, so its number is
+not, and a gap record says so.
 
 Files: `head/<epoch>.<n>`, one per new record, small enough for littlefs to keep inside its directory; then, a batch at a time,
 `spool/<epoch>.<first n>.<level>`, at most one segment's octets each, appended to only while newest. Appending to a file costs
@@ -21,6 +22,7 @@ from lamppost_protocol import kinds
 from lamppost_node import stored
 from lamppost_node.flash import Flash
 from lamppost_node.settings import Settings
+from lamppost_node.spool_head import FOLDER as HEAD_FOLDER
 from lamppost_node.spool_head import Head
 from lamppost_node.stored import KEEP, Stored
 from lamppost_node.thinning import GAP_KIND, KEPT_ONLY, NOTHING, Loss, thin
@@ -64,6 +66,8 @@ class Spool:
         Raises OSError when the flash cannot be read or written at all; then there is no spool.
         """
         self._flash.make_folder(FOLDER)
+        for folder in (FOLDER, HEAD_FOLDER):
+            self._take_over(folder)
         mark, is_known = self._load_cursor()
         self._find_segments()
         free_bytes = self._flash.free_bytes()
@@ -95,9 +99,16 @@ class Spool:
             self._is_sealed = True
             self._flush(1)
 
+    def _take_over(self, folder: str) -> None:
+        """Files of an earlier epoch get this one's names: records are signed when they are sent. Cut off, the next start goes on."""
+        prefix = _epoch_text(self._epoch)
+        for name in self._flash.names(folder):
+            if len(name) > 9 and name[8] == "." and name[:8] < prefix:
+                self._flash.rename(folder + "/" + name, folder + "/" + prefix + name[8:])
+
     def _load_cursor(self) -> tuple[int, bool]:
         value = self._settings.load(_CURSOR)
-        if isinstance(value, list) and len(value) == 3 and value[0] == self._epoch:
+        if isinstance(value, list) and len(value) == 3 and value[0] <= self._epoch:
             self.cursor = self._saved_cursor = value[1]
             return value[2], True
         return 0, False
@@ -107,7 +118,7 @@ class Spool:
         for name in self._flash.names(FOLDER):
             parts = name.split(".")
             if len(parts) != 3 or parts[0] != prefix:
-                self._flash.remove(FOLDER + "/" + name)  # another epoch's: its key is gone, nobody could verify it
+                self._flash.remove(FOLDER + "/" + name)  # a later epoch's: its key is gone, nobody could verify it
                 continue
             first, level = int(parts[1], 16), int(parts[2])
             if self._segments and self._segments[-1][0] == first:

@@ -28,7 +28,7 @@ class Head:
             if len(parts) == 2 and parts[0] == self._prefix and int(parts[1], 16) >= expected:
                 names.append(int(parts[1], 16))
             else:
-                self._flash.remove(FOLDER + "/" + name)  # in a segment already, or of another epoch
+                self._flash.remove(FOLDER + "/" + name)  # in a segment already, or of a later epoch
         holes: list[int] = []
         previous = 0
         for n in names:

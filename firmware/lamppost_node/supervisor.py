@@ -25,7 +25,7 @@ class Supervisor:
         self._watch = watch
         self._counters = counters
         self._log_lines = log_lines
-        self._tasks: list[object] = []
+        self._tasks: dict[str, object] = {}  # by name, until they end
 
     def start(
         self,
@@ -37,7 +37,7 @@ class Supervisor:
         """Run `run()` as task `name`, watched with `limit_ms` (0: not watched). `on_failure` is called before each restart."""
         if limit_ms:
             self._watch.watch(name, limit_ms)
-        self._tasks.append(asyncio.create_task(self._keep(name, run, on_failure)))
+        self._tasks[name] = asyncio.create_task(self._keep(name, run, on_failure))
 
     async def _keep(self, name: str, run: "Callable[[], Awaitable[None]]", on_failure: "Callable[[], None] | None") -> None:
         backoff_s = _FIRST_BACKOFF_S
@@ -45,6 +45,7 @@ class Supervisor:
             try:
                 await run()
                 self._watch.unwatch(name)
+                self._tasks.pop(name, None)
                 return
             except Exception as error:
                 self._counters.task_restarts += 1

@@ -51,6 +51,11 @@ class FakeFlash:
             raise PowerCut
         self.files[name] = self.files.pop(new)
 
+    def rename(self, name: str, new_name: str) -> None:
+        if self._step():
+            raise PowerCut
+        self.files[new_name] = self.files.pop(name)
+
     def write(self, name: str, data: bytes) -> None:
         self._write(name, b"", data)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from lamppost_node.drivers.ade7953 import ADE7953
 from lamppost_node.drivers.dimmer import Dimmer
-from lamppost_node.fixtures.lamp import KEYS, Lamp
-from lamppost_node.lighting.lamp_keys import control_points
+from lamppost_node.fixtures.lamp import Lamp
+from lamppost_node.fixtures.lamp_keys import KEYS
+from lamppost_node.lighting.lamp_curves import control_points
 from lamppost_node.local_time import utc_offset_s
 from lamppost_node.settings import Settings
 from lamppost_protocol import orders

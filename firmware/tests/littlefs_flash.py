@@ -69,6 +69,9 @@ class LittlefsFlash:
         self._write(new, "wb", bytes(data))
         self._fs.rename(new, name)
 
+    def rename(self, name: str, new_name: str) -> None:
+        self._fs.rename(name, new_name)
+
     def write(self, name: str, data: bytes) -> None:
         self._write(name, "wb", data)
 

@@ -17,9 +17,10 @@ from lamppost_node.settings import Settings, wrap
 from lamppost_node.spool import Spool
 from lamppost_node.uplink import Uplink
 from lamppost_protocol import beacons, cose, frames, orders, slip
-from lamppost_protocol.arq import ReceiveWindow
+from lamppost_protocol.arq import SERIAL_WAITS, ReceiveWindow
 from lamppost_protocol.es256_host import HostSigner, HostVerifier, generate_private_key, public_key
 from lamppost_protocol.hop import HopKey
+from lamppost_protocol.limits import MAX_PAYLOAD_BYTES
 from lamppost_protocol.records import Uplink as UplinkPayload
 from lamppost_protocol.records import decode_uplink
 
@@ -38,7 +39,10 @@ class LoopTicks:
 
 
 class FakeLine:
-    """Takes what is sent; `heard` are the verified payloads in order, `at_ms` when each came."""
+    """A line's far end: takes what is sent; `heard` are the verified payloads in order, `at_ms` when each came."""
+
+    waits = SERIAL_WAITS
+    gather_ms = spread_ms = alarm_spread_ms = 0
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
@@ -48,7 +52,16 @@ class FakeLine:
         self.window = ReceiveWindow()
         self.answer: Uplink | None = None  # acknowledge at once to this uplink
 
-    async def send(self, message_type: int, body: bytes) -> bool:
+    def payload_bytes(self) -> int:
+        return MAX_PAYLOAD_BYTES
+
+    def delay_ms(self, payload_bytes: int, is_urgent: bool) -> int:
+        return 0
+
+    def answered(self, digest: bytes, steps: int | None) -> None:
+        """One speed."""
+
+    async def send(self, message_type: int, body: bytes, is_urgent: bool = False, waited_s: int = 0) -> bool:
         assert message_type == slip.FRAME
         message = cose.decode(body)
         payload = frames.open_signed(message, HostVerifier(public_key(NODE_KEY)), frames.UPLINK, NETWORK, NODE, EPOCH)
@@ -59,7 +72,7 @@ class FakeLine:
         self.at_ms.append(LoopTicks().ticks_ms())
         if self.answer is not None:
             self.window.note(uplink.n, len(uplink.records), uplink.behind)
-            acknowledgement = frames.Acknowledgement(self.window.highest, self.window.bitmap32(), frames.frame_digest(body))
+            acknowledgement = frames.Acknowledgement(self.window.highest, self.window.bitmap32(), frames.frame_digest(body), None)
             self.answer.acknowledge(acknowledgement)
         return True
 
@@ -117,9 +130,10 @@ class Core:
             self.uplink,
             {1: self.fixture},
             self.flash,
-            {"lamp": ()}.get,
             lambda: self.restarts.append(True),
             self.counters,
+            lambda: None,
+            (),
         )
 
     def set_clock(self, unix: int = UNIX) -> None:

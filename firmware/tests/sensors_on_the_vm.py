@@ -10,6 +10,7 @@ import sys
 import time
 
 import micropython
+from lamppost_node.config import declared_keys
 from lamppost_node.drivers.a02yyuw import A02YYUW
 from lamppost_node.drivers.errors import BadChecksum, NoAnswer, NoEcho
 from lamppost_node.drivers.lis3dh import LIS3DH
@@ -136,7 +137,7 @@ async def fault_of(work):
 async def run_for(module, uart, limit_ms):
     node = Node()
     config = {}
-    for row in module.KEYS:
+    for row in declared_keys(module.__name__.split(".")[-1]):
         config[row[0]] = row[1]
     task = asyncio.create_task(module.build(Board(uart), config, node, 0).run())
     await asyncio.sleep_ms(limit_ms)

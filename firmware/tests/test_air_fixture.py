@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from lamppost_node.drivers.crc8 import crc8
 from lamppost_node.drivers.pms5003 import PMS5003
 from lamppost_node.drivers.sht4x import SHT4x
-from lamppost_node.fixtures import air as air_fixture
+from lamppost_node.fixtures import air_keys
 from lamppost_node.fixtures.air import METHOD_EPA_BARKJOHN_2021, METHOD_NONE, Air, correct
 from lamppost_protocol import kinds
 from lamppost_protocol.profiles import PROFILES
 from lamppost_protocol.records import check_record
 
-DEFAULTS = {key: default for key, default, _, _ in air_fixture.KEYS}
+DEFAULTS = {key: default for key, default, _, _ in air_keys.KEYS}
 READ, SLEEP, WAKE = "424de200000171", "424de400000173", "424de400010174"
 
 

@@ -11,7 +11,7 @@ from lamppost_node.drivers.a02yyuw import A02YYUW
 from lamppost_node.drivers.crc8 import crc8
 from lamppost_node.drivers.lis3dh import LIS3DH
 from lamppost_node.drivers.sht4x import SHT4x
-from lamppost_node.fixtures import bin as bin_fixture
+from lamppost_node.fixtures import bin_keys
 from lamppost_node.fixtures.bin import (
     FLAG_COVER_OPEN,
     FLAG_EMPTIED,
@@ -31,7 +31,7 @@ from lamppost_protocol import kinds
 from lamppost_protocol.profiles import PROFILES
 from lamppost_protocol.records import check_record
 
-DEFAULTS = {**{key: default for key, default, _, _ in bin_fixture.KEYS}, "height_mm": 1200, "full_mm": 200}
+DEFAULTS = {**{key: default for key, default, _, _ in bin_keys.KEYS}, "height_mm": 1200, "full_mm": 200}
 
 
 class Street:

@@ -52,7 +52,7 @@ def run_boot(folder: Path, flashbdev: str | None, machine: str = MACHINE) -> lis
     assert vm is not None
     done = subprocess.run(
         [vm, "-c", "import boot\nprint('mounted', boot.main())"],
-        env={"MICROPYPATH": f"{folder}:{ROOT / 'firmware'}:{image()}:.frozen"},
+        env={"MICROPYPATH": f"{folder}:{image()}:{ROOT / 'firmware'}:.frozen"},
         cwd=folder,
         capture_output=True,
         text=True,

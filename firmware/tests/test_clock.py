@@ -147,9 +147,11 @@ def test_days_agree_with_the_standard_library(date: datetime) -> None:
     [("Europe/Berlin", "eu"), ("Europe/Lisbon", "eu"), ("America/New_York", "us"), ("America/Los_Angeles", "us"), ("UTC", "none")],
 )
 def test_daylight_saving_agrees_with_the_zone_database(zone: str, rule: str) -> None:
-    """Every hour around every change from 2024 to 2037, and one time in each month."""
+    """Every hour around every change from 2024 to 2037, and one time in each month; a clock, which remembers, says the same."""
     place = ZoneInfo(zone)
     base_s = int(place.utcoffset(datetime(2025, 1, 15)).total_seconds())
+    clock, _ = made()
+    clock.base_offset_s, clock.dst = base_s, rule
     hours = []
     for year in range(2024, 2038):
         for month, day in ((3, 1), (3, 20), (10, 20), (11, 1)):
@@ -160,3 +162,4 @@ def test_daylight_saving_agrees_with_the_zone_database(zone: str, rule: str) -> 
         for second in (unix - 1, unix):
             want = int(datetime.fromtimestamp(second, place).utcoffset().total_seconds())
             assert utc_offset_s(second, base_s, rule) == want, datetime.fromtimestamp(second, place)
+            assert clock.utc_offset_s(second) == want, datetime.fromtimestamp(second, place)

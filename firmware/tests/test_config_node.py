@@ -1,10 +1,12 @@
 """A node's configuration: whatever flash holds, the node gets one that works, and says what was wrong with the better one (R22)."""
 
 import random
+import sys
 
 import pytest
 from fake_flash import FakeFlash
 from lamppost_node import config
+from lamppost_node.fixtures import bin_keys
 from lamppost_protocol import cbor
 
 KEYS = {"lamp": (("safe_level_percent", 100, 0, 100), ("relay", 1, 0, 1)), "bin": (("height_mm", None, 200, 4500),)}
@@ -21,7 +23,7 @@ GOOD = {
 def loaded(files: dict[str, bytes], is_safe_mode: bool = False) -> config.Config:
     flash = FakeFlash()
     flash.files.update(files)
-    return config.load(flash, KEYS.get, is_safe_mode)
+    return config.load(flash, is_safe_mode, KEYS.get)
 
 
 def test_defaults_are_filled_in_everywhere() -> None:
@@ -29,6 +31,62 @@ def test_defaults_are_filled_in_everywhere() -> None:
     values = loaded({"config.cbor": cbor.encode(GOOD)}).values
     assert values["report_s"] == 60
     assert values["fixtures"][0] == {"kind": "lamp", "instance": 0, "safe_level_percent": 80, "relay": 1}
+
+
+def test_a_radio_has_its_own_map() -> None:
+    """Defaults are filled in and give way to what is said; what is wrong is named; hellos are rare where airtime is dear."""
+    lora = {"region": "EU868", "channels_hz": [868_100_000], "downlink_hz": 869_525_000, "spreading_factor": 6, "power_dbm": 0}
+    values = loaded({"config.cbor": cbor.encode({**GOOD, "lora": lora, "hello_s": 77})}).values
+    assert {name: values["lora"][name] for name in lora} == lora
+    assert (values["lora"]["fastest_spreading_factor"], values["lora"]["least_power_dbm"], values["lora"]["gather_s"]) == (6, 0, 900)
+    assert (values["hello_s"], values["beacon_s"]) == (77, 21_600)
+    assert loaded({"config.cbor": cbor.encode(GOOD)}).values["lora"] is None
+    wrong = {"channels_hz": [True], "spreading_factor": 13, "fastest_spreading_factor": 9, "least_power_dbm": 20, "gatherings": 1}
+    found = loaded({"config.cbor": cbor.encode({**GOOD, "lora": wrong})})
+    assert found.source == "built-in"
+    for key in ("region", "channels_hz", "downlink_hz", "spreading_factor", "least_power_dbm", "gatherings"):
+        assert any(error.startswith("config.cbor: lora." + key + ": ") for error in found.errors), (key, found.errors)
+
+
+def test_the_chip_that_sends_is_held_against_what_it_is_to_send() -> None:
+    """An SX1276 has no SF5 and SF6 and from 2 to 17 dBm; it is not the chip unless the configuration says so."""
+    lora = {"region": "EU868", "channels_hz": [868_100_000], "downlink_hz": 869_525_000, "fastest_spreading_factor": 6, "power_dbm": 18}
+    assert loaded({"config.cbor": cbor.encode({**GOOD, "lora": lora})}).values["radio"] == "sx1262"
+    found = loaded({"config.cbor": cbor.encode({**GOOD, "lora": lora, "radio": "sx1276"})})
+    assert found.source == "built-in"
+    for error in ("lora.fastest_spreading_factor: 6, and an sx1276 has 7 to 12", "lora.power_dbm: 18, and an sx1276 has 2 to 17"):
+        assert "config.cbor: " + error in found.errors
+    assert any(
+        "radio: not one of sx1262, sx1276, e22" in error for error in loaded({"config.cbor": cbor.encode({**GOOD, "radio": 7})}).errors
+    )
+
+
+E22 = {
+    "region": "EU868", "channels_hz": [866_125_000], "downlink_hz": 867_125_000, "bandwidth_hz": 500_000, "downlink_bandwidth_hz": 500_000,
+    "spreading_factor": 11, "fastest_spreading_factor": 11, "downlink_spreading_factor": 11, "power_dbm": 13, "least_power_dbm": 10,
+}  # fmt: skip
+
+
+def test_an_e22_has_what_it_has() -> None:
+    """One air rate, its own channels, uplinks and downlinks apart; each difference is told with its key, all at once."""
+    lamp = {"radio": "e22", "fixtures": [{"kind": "lamp", "instance": 0}]}
+    assert loaded({"config.cbor": cbor.encode({**lamp, "lora": E22})}).values["radio"] == "e22"
+    wrong = {
+        "channels_hz": [866_125_000, 868_100_000], "downlink_hz": 866_125_000, "bandwidth_hz": 125_000, "downlink_bandwidth_hz": 250_000,
+        "spreading_factor": 12, "downlink_spreading_factor": 9, "power_dbm": 9, "coding_rate": 2, "least_power_dbm": 2,
+    }  # fmt: skip
+    found = loaded({"config.cbor": cbor.encode({**lamp, "lora": {**E22, **wrong}})})
+    assert found.source == "built-in"
+    for key in wrong:
+        assert any(error.startswith("config.cbor: lora." + key + ": ") for error in found.errors), (key, found.errors)
+
+
+def test_a_fixture_that_needs_the_e22s_uart_is_refused() -> None:
+    """A bin's ranger and an air station's particle sensor; a lamp has none, a bridge has no fixture."""
+    for kind in ("bin", "air"):
+        found = loaded({"config.cbor": cbor.encode({"radio": "e22", "lora": E22, "fixtures": [{"kind": kind, "instance": 0}]})})
+        assert f"config.cbor: radio: {kind}'s sensor and an e22 need one UART, and the board has no other" in found.errors
+    assert loaded({"config.cbor": cbor.encode({"radio": "e22", "bridge": 1, "fixtures": []})}).values["radio"] == "e22"
 
 
 def test_all_errors_come_at_once_and_name_their_key() -> None:
@@ -91,7 +149,7 @@ def test_safe_mode_passes_the_file_over() -> None:
 def test_without_any_fixture_module_the_node_still_has_a_configuration() -> None:
     """Not even the lamp's file can be used: no fixture, no exception; the board keeps the lamp lit."""
     flash = FakeFlash()
-    assert config.load(flash, lambda kind: None, False).values["fixtures"] == []
+    assert config.load(flash, False, lambda kind: None).values["fixtures"] == []
 
 
 def damaged(rng: random.Random, whole: bytes) -> bytes:
@@ -153,10 +211,10 @@ def test_what_ran_well_becomes_the_one_to_fall_back_to() -> None:
     """A confirmed boot keeps the file once, with a checksum; an unchanged file is not written again."""
     flash = FakeFlash()
     flash.files["config.cbor"] = cbor.encode(GOOD)
-    digest = config.load(flash, KEYS.get, False).digest
+    digest = config.load(flash, False, KEYS.get).digest
     config.keep_good(flash, digest)
     assert flash.files["config.good"] == flash.files["config.cbor"] == stored(GOOD)
-    assert config.load(flash, KEYS.get, False).digest == digest
+    assert config.load(flash, False, KEYS.get).digest == digest
     before = flash.operations
     config.keep_good(flash, digest)
     assert flash.operations == before
@@ -166,9 +224,22 @@ def test_a_configuration_that_came_during_the_good_minute_is_not_yet_good() -> N
     """What is on flash by then may be another than what ran: that one stays the one to fall back to."""
     flash = FakeFlash()
     config.store(flash, cbor.encode(GOOD))
-    digest = config.load(flash, KEYS.get, False).digest
+    digest = config.load(flash, False, KEYS.get).digest
     config.keep_good(flash, digest)
     config.store(flash, cbor.encode({"fixtures": []}))
     config.keep_good(flash, digest)
     assert flash.files["config.good"] == stored(GOOD)
     assert flash.files["config.cbor"] == stored({"fixtures": []})
+
+
+@pytest.mark.parametrize("kind", ["tram", "../lamp", "", "lamp.py", "__init__"])
+def test_a_kind_without_a_file_is_unknown(kind: str) -> None:
+    """Whatever a configuration calls a fixture, only this firmware's own files are looked at."""
+    assert config.declared_keys(kind) is None
+
+
+def test_what_checks_a_configuration_is_given_back() -> None:
+    """A fixture's keys lie in a chip's memory only while they are asked for."""
+    assert config.declared_keys("bin") == bin_keys.KEYS
+    assert "lamppost_node.fixtures.bin_keys" not in sys.modules
+    assert not hasattr(sys.modules["lamppost_node.fixtures"], "bin_keys")

@@ -8,7 +8,7 @@ from fake_buses import run_virtual
 from fake_flash import FakeFlash
 from lamppost_node.refusal import Refused
 from lamppost_node.settings import wrap
-from lamppost_protocol import cbor, frames, orders, slip
+from lamppost_protocol import cbor, frames, orders, releases, slip
 from lamppost_protocol.errors import LocalError
 from lamppost_protocol.es256_host import public_key
 from lamppost_protocol.hop import HopKey
@@ -17,6 +17,7 @@ from lamppost_protocol.p256_tables import build_generator_table, build_table
 from node_parts import COMMAND_KEY, EPOCH, NETWORK, NODE, NODE_KEY, UNIX, Core, beacon_frame, order_frame
 
 LAMP_ONLY = cbor.encode({"fixtures": [{"kind": "lamp"}]})
+UNLAWFUL = cbor.encode({"fixtures": [], "lora": {"region": "EU868", "channels_hz": [869_300_000], "downlink_hz": 869_525_000}})
 LEVEL = orders.encode_order(UNIX - 10, UNIX + 999, orders.LEVEL, 1, [40, 0])
 
 
@@ -110,6 +111,7 @@ def test_what_is_not_ours_is_counted_and_moves_nothing(frame: bytes, reason: str
         (orders.RESEND, 0, [1, 1], (UNIX - 20, UNIX), (orders.EXPIRED, orders.TOO_LATE)),
         (orders.RESEND, 1, [1, 1], (UNIX, UNIX + 9), (orders.REFUSED, orders.UNKNOWN_TARGET)),
         (orders.CONFIGURE, 0, [b"\xff"], (UNIX, UNIX + 9), (orders.REFUSED, orders.BAD_ARGUMENTS)),
+        (orders.CONFIGURE, 0, [UNLAWFUL], (UNIX, UNIX + 9), (orders.REFUSED, orders.BAD_ARGUMENTS)),
         (orders.CONFIGURE, 1, [b"\xa0"], (UNIX, UNIX + 9), (orders.REFUSED, orders.UNKNOWN_TARGET)),
         (orders.SCHEDULE, 1, [[1, 2]], (UNIX, UNIX + 9), (orders.REFUSED, orders.BAD_ARGUMENTS)),
         (orders.SCHEDULE, 1, [[1, 100, [], []]], (UNIX + 400, UNIX + 999), (orders.REFUSED, orders.BAD_ARGUMENTS)),
@@ -201,6 +203,29 @@ def test_safe_mode_obeys_nothing_but_the_way_out() -> None:
         assert core.told() == [(1, orders.REFUSED, orders.SAFE_MODE), (2, orders.ACCEPTED, 0), (2, orders.APPLIED, 0)]
         assert core.restarts == [True]
         assert core.flash.files["config.cbor"][4:] == LAMP_ONLY
+
+    run_virtual(story())
+
+
+@pytest.mark.parametrize(
+    ("lora", "is_safe_mode", "knows_time", "reason"),
+    [
+        ({"region": "EU868"}, False, True, releases.NO_LINE),
+        (None, True, True, orders.SAFE_MODE),
+        (None, False, False, orders.CLOCK_NEVER_SET),
+    ],
+)
+def test_an_update_that_cannot_be_fetched_is_refused(lora: dict | None, is_safe_mode: bool, knows_time: bool, reason: int) -> None:
+    """Over the air, in safe mode, without the time: by its reason, and nothing is loaded for it."""
+
+    async def story() -> None:
+        core = Core(is_safe_mode=is_safe_mode)
+        core.node.config = {"lora": lora}
+        if knows_time:
+            core.set_clock()
+        await core.order(1, orders.UPDATE, 0, [b"\xd2\x84"])
+        assert core.told() == [(1, orders.REFUSED, reason)]
+        assert core.downlink.update is None
 
     run_virtual(story())
 

@@ -9,8 +9,9 @@ import pytest
 from fake_buses import run_virtual
 from lamp_bench import NIGHT, START_UNIX, Street
 from lamppost_node.fixtures import lamp as lamp_module
+from lamppost_node.fixtures import lamp_keys
 from lamppost_node.lighting import decision, electrical
-from lamppost_node.lighting.lamp_keys import stagger_s
+from lamppost_node.lighting.lamp_curves import stagger_s
 from lamppost_node.refusal import Refused
 from lamppost_protocol import orders
 from lamppost_protocol.orders import Order
@@ -545,7 +546,7 @@ def test_build_makes_it_from_a_board() -> None:
     lamp.control()
     lamp.attend()
     assert street.values()["power"] == 600
-    for key, default, lowest, highest in lamp_module.KEYS:
+    for key, default, lowest, highest in lamp_keys.KEYS:
         assert lowest <= default <= highest, key
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = (
     [f"lamppost_protocol/{name}.py" for name in ("__init__", "cbor", "compat", "cose", "errors", "frames", "kinds", "limits")]
     + [f"lamppost_protocol/{name}.py" for name in ("orders", "records", "schedule")]
-    + [f"lamppost_node/{name}.py" for name in ("__init__", "refusal", "ticks", "fixtures/__init__", "fixtures/lamp")]
+    + [f"lamppost_node/{name}.py" for name in ("__init__", "refusal", "ticks", "fixtures/__init__", "fixtures/lamp", "fixtures/lamp_keys")]
     + [f"lamppost_node/drivers/{name}.py" for name in ("__init__", "ade7953", "dimmer", "errors")]
     + [f"lamppost_node/lighting/{path.name}" for path in (ROOT / "firmware/lamppost_node/lighting").glob("*.py")]
 )
@@ -26,8 +26,9 @@ from lamppost_protocol import orders
 from lamppost_protocol.orders import Order
 from lamppost_node.drivers.ade7953 import ADE7953
 from lamppost_node.drivers.dimmer import Dimmer
-from lamppost_node.fixtures.lamp import KEYS, Lamp
-from lamppost_node.lighting.lamp_keys import control_points
+from lamppost_node.fixtures.lamp import Lamp
+from lamppost_node.fixtures.lamp_keys import KEYS
+from lamppost_node.lighting.lamp_curves import control_points
 from lamppost_node.lighting import astronomy
 
 UNIX = 1798819200

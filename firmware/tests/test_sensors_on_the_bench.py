@@ -8,6 +8,7 @@ import pytest
 from bench.peripherals.cabinet import BIN_DEPTH_MM, BIN_FULL_MM, Cabinet
 from bench.peripherals.street import Street
 from fake_buses import FakeNode, run_virtual
+from lamppost_node.config import declared_keys
 from lamppost_node.fixtures import air as air_fixture
 from lamppost_node.fixtures import bin as bin_fixture
 from lamppost_node.fixtures.bin import FLAG_COVER_OPEN, FLAG_FIRE, FLAG_TILT
@@ -78,7 +79,7 @@ class Stand:
 
     def __init__(self, wiring: str, module: Any, **config: int):
         self.module = module
-        self.config = {**{key: default for key, default, _, _ in module.KEYS}, **config}
+        self.config = {**{key: default for key, default, _, _ in declared_keys(module.__name__.rpartition(".")[2])}, **config}
         self.street = Street(7, NOON_UNIX_S)
         self.cabinet = Cabinet("n1", wiring, self.street)
         self.node = FakeNode()

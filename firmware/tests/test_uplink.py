@@ -348,7 +348,7 @@ def test_acknowledged_records_of_another_node_move_nothing() -> None:
         core = Core()
         core.node.emit(LAMP, 0, [1])
         with pytest.raises(LocalError):
-            core.uplink.acknowledge(frames.Acknowledgement(50, 0, bytes(8)))
+            core.uplink.acknowledge(frames.Acknowledgement(50, 0, bytes(8), None))
         assert core.spool.owed() == 1
         assert core.uplink.oldest_owed() == 1
 

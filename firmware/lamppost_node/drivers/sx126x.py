@@ -11,30 +11,21 @@ reception, no gain retention (sleep is cold, and waking means setting up anew: 4
 """
 
 import asyncio
-from collections import namedtuple
 
-from lamppost_protocol.airtime import is_low_data_rate, time_on_air_us
+from lamppost_protocol.airtime import BARE, is_low_data_rate
 from lamppost_protocol.compat import const
 from lamppost_protocol.limits import MAX_PACKET_BYTES
 
-from ..ticks import sleep_ms, ticks_diff, ticks_ms
+from ..ticks import sleep_ms, ticks_diff, ticks_ms, ticks_us
 from .errors import RadioFault
-from .sx126x_bus import CommandBus, radio_fault, word
+from .lora_radio import CHIP_READY_MS, MAX_RECEIVE_MS, Reception, Settings, airtime_us, poll_ms, radio_fault, wait_until
+from .sx126x_bus import CommandBus, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from machine import SPI, Pin
-
-#: What `receive` gives. rssi_dbm: mean over the packet, noise included; snr_db: rounded down; frequency_error_hz: the sender's frequency
-#: less ours, from a register that the data sheet does not list: for people, decide nothing by it.
-Reception = namedtuple("Reception", ("packet", "rssi_dbm", "snr_db", "frequency_error_hz"))
-Settings = namedtuple(
-    "Settings",
-    ("frequency_hz", "spreading_factor", "bandwidth_hz", "coding_rate", "preamble_symbols", "tx_power_dbm", "is_iq_inverted"),
-)
-
-MAX_RECEIVE_MS = 262_000
-"""24 bits of 15.625 us (13.1.5), all ones and a little more left out."""
 
 _SET_SLEEP = const(0x84)  # 13.1.1
 _SET_STANDBY = const(0x80)  # 13.1.2
@@ -113,18 +104,21 @@ _CAD_LEAST = const(10)
 
 _RESET_MS = const(1)  # 8.1: 100 us
 _SETTLE_MS = const(2)  # RSSI is right 0.5 ms after the receiver is on, at the slowest
-_POLL_MS = const(2)  # or a symbol, if that is longer: nothing changes faster
 _LOOK_MS = const(1000)
 _SLACK_MS = const(50)
+_TX_SWITCH_US = const(126)  # table 8-3: from standby to transmission
 
 
 class SX126x:
     """One radio. Its methods are coroutines, one at a time: a second caller waits for the first. Any of them may be cancelled.
 
-    All raise RadioFault (its reasons: sx126x_bus.py) and may be called again after it. tcxo_mv: 0 where the module has a crystal,
+    All raise RadioFault (its reasons: lora_radio.py) and may be called again after it. tcxo_mv: 0 where the module has a crystal,
     else its TCXO's supply from DIO3, and tcxo_start_us how long that takes; has_rf_switch: DIO2 drives the antenna switch; has_dcdc: the
     inductor of the DC-DC regulator is fitted.
     """
+
+    wrap = BARE
+    ready_ms = CHIP_READY_MS
 
     def __init__(
         self,
@@ -151,7 +145,8 @@ class SX126x:
         self._settings: Settings | None = None
         self._image_band: tuple[int, int] | None = None
         self._longest_ms = 0
-        self._poll_ms = _POLL_MS
+        self._poll_ms = 0
+        self._news_us: Any = 0  # when the last interrupt was found
         self._is_up = False
         self._is_set = False
         self.crc_errors = 0
@@ -179,25 +174,25 @@ class SX126x:
         is_right = is_right and 1 <= coding_rate <= 4 and 1 <= preamble_symbols <= 0xFFFF
         if not is_right or not _LEAST_POWER_DBM <= tx_power_dbm <= _FULL_POWER_DBM:
             raise ValueError("no such setting of this radio")
-        longest_us = time_on_air_us(MAX_PACKET_BYTES, spreading_factor, bandwidth_hz, coding_rate, preamble_symbols)
         settings = Settings(
             frequency_hz, spreading_factor, bandwidth_hz, coding_rate, preamble_symbols, tx_power_dbm, is_iq_inverted
         )  # fmt: skip
         async with self._lock:
             self._settings = settings
-            self._longest_ms = longest_us // 1000 + 1
-            self._poll_ms = max(_POLL_MS, (1000 << spreading_factor) // bandwidth_hz)
+            self._longest_ms = airtime_us(settings, MAX_PACKET_BYTES) // 1000 + 1
+            self._poll_ms = poll_ms(settings)
             self._is_set = False
             await self._prepare()
 
     def time_on_air_us(self, packet_bytes: int) -> int:
         """How long `send` of so many octets, 1 .. 255, will occupy the air."""
-        s = self._needed()
-        airtime_us: int = time_on_air_us(packet_bytes, s.spreading_factor, s.bandwidth_hz, s.coding_rate, s.preamble_symbols)
-        return airtime_us
+        return airtime_us(self._needed(), packet_bytes)
 
-    async def send(self, packet: bytes) -> int:
+    async def send(self, packet: bytes, start_us: int | None = None) -> int:
         """Transmit 1 .. 255 octets and return their time on air in us, which `time_on_air_us` gave before.
+
+        start_us: the reading of `ticks_us` at which the preamble begins, within the time of some SPI octets; None, or a reading that is
+        past when the packet lies in the radio: at once. Call it 20 ms ahead, and not longer, for nothing is heard meanwhile.
 
         After a RadioFault nobody knows whether the packet was on the air: its airtime counts as spent. Raises ValueError for a
         length out of range.
@@ -205,22 +200,25 @@ class SX126x:
         size = len(packet)
         if not 1 <= size <= MAX_PACKET_BYTES:
             raise ValueError("a packet has 1 to 255 octets")
-        airtime_us = self.time_on_air_us(size)
+        lasts_us = self.time_on_air_us(size)
         async with self._lock:
             await self._prepare()
             try:
                 await self._packet_params(size)
                 await self._bus.write_buffer(packet)
-                limit_ms = airtime_us // 1000 + _SLACK_MS
+                limit_ms = lasts_us // 1000 + _SLACK_MS
+                if start_us is not None:
+                    # Before the preamble the oscillator starts (13.3.6) and the PLL locks.
+                    await wait_until(start_us, self._tcxo_start_us + _TX_SWITCH_US)
                 await self._go(_SET_TX, self._steps(limit_ms))
-                await sleep_ms(airtime_us // 1000)
+                await sleep_ms(lasts_us // 1000)
                 irq = await self._wait(_MODE_TX, 2 * _SLACK_MS)
                 if not irq & _TX_DONE:
                     raise radio_fault("tx_timeout")
             except RadioFault:
                 self._is_up = False
                 raise
-        return airtime_us
+        return lasts_us
 
     async def receive(self, timeout_ms: int) -> Reception | None:
         """Listen until a packet with a right CRC has come, or until `timeout_ms` (1 .. MAX_RECEIVE_MS) are over: then None.
@@ -431,6 +429,7 @@ class SX126x:
         looked_ms = 0
         while True:
             waited_ms = ticks_diff(ticks_ms(), begin_ms)
+            self._news_us = ticks_us()
             if self._dio1() or waited_ms - looked_ms >= _LOOK_MS or waited_ms > limit_ms:
                 looked_ms = waited_ms
                 high, low = await self._bus.read(_GET_IRQ_STATUS, 2)
@@ -451,6 +450,7 @@ class SX126x:
 
     async def _take_packet(self, irq: int) -> Reception | None:
         """What lies in the buffer; None when its CRC was wrong or nothing is in it."""
+        at_us = self._news_us
         size, start = await self._bus.read(_GET_RX_BUFFER_STATUS, 2)
         packet = await self._bus.read_buffer(start, size)
         rssi, snr, _ = await self._bus.read(_GET_PACKET_STATUS, 3)
@@ -464,4 +464,4 @@ class SX126x:
         value = (error[0] & 0x0F) << 16 | error[1] << 8 | error[2]
         value -= (value & 0x80000) << 1
         error_hz = value * 31 * (self._needed().bandwidth_hz // 250) // 128000
-        return Reception(packet, -((rssi + 1) // 2), (snr - ((snr & 0x80) << 1)) >> 2, error_hz)
+        return Reception(packet, -((rssi + 1) // 2), snr - ((snr & 0x80) << 1), error_hz, at_us)

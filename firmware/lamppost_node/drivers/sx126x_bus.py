@@ -8,7 +8,7 @@ from lamppost_protocol.compat import const
 from lamppost_protocol.limits import MAX_PACKET_BYTES
 
 from ..ticks import sleep_ms, ticks_diff, ticks_ms
-from .errors import RadioFault
+from .lora_radio import radio_fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,22 +28,6 @@ _STATUS_FAILED = const(5)
 
 _BUSY_MS = const(60)  # 13.1.12: all calibrations take 3.5 ms; what is still busy after many times that is broken
 _BUSY_LOOKS = const(8)  # most commands are over in microseconds (table 8-3): worth a few looks before the loop turns
-
-_NEXT_STEPS = {
-    "no_answer": "check supply, NRESET and the SPI wires",
-    "busy_stuck": "check the wire of BUSY and the supply",
-    "no_oscillator": "check whether this module has a TCXO, its voltage and its start-up time",
-    "calibration_failed": "check supply and crystal",
-    "command_failed": "check supply and length of the SPI wires",
-    "restarted": "check that the supply holds while it transmits",
-    "no_interrupt": "check the supply",
-    "tx_timeout": "check antenna and supply",
-}
-
-
-def radio_fault(reason: str) -> RadioFault:
-    """The fault of this reason, with what to look at. KeyError for a reason that has no next step."""
-    return RadioFault(reason, _NEXT_STEPS[reason])
 
 
 class CommandBus:

@@ -5,7 +5,7 @@ from lamppost_protocol.compat import const
 from ..drivers.errors import SensorFault
 from .astronomy import elevation_centideg
 from .electrical import Electrical
-from .lamp_keys import power_curve
+from .lamp_curves import power_curve
 from .verification import PowerProof
 
 TYPE_CHECKING = False

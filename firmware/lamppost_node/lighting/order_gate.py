@@ -40,7 +40,7 @@ def keep_order(order: "Order", decision: "Decision", node: "Services", config: d
     except (OSError, FullError):
         raise Refused(orders.STORE_FAULT) from None
     except RemoteError:
-        raise Refused(orders.BAD_ARGUMENTS if order.verb in orders.VERBS else orders.UNKNOWN_VERB) from None
+        raise Refused(orders.BAD_ARGUMENTS if order.verb <= orders.LAST_VERB else orders.UNKNOWN_VERB) from None
     return None
 
 

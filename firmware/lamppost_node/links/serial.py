@@ -7,6 +7,8 @@ costs noise, counted by the decoder.
 import asyncio
 
 from lamppost_protocol import slip
+from lamppost_protocol.arq import SERIAL_WAITS
+from lamppost_protocol.limits import MAX_PAYLOAD_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +22,12 @@ WRITE_S = 5
 
 
 class SerialLink:
-    """One line. `port` is a `machine.UART` or its like; `decoder` counts what was dropped."""
+    """One line. `port` is a `machine.UART` or its like; `decoder` counts what was dropped. A line is free, and nobody waits on it."""
+
+    waits = SERIAL_WAITS
+    gather_ms = 0
+    spread_ms = 0
+    alarm_spread_ms = 0
 
     def __init__(self, port: "UART"):
         self._reader = asyncio.StreamReader(port)
@@ -29,7 +36,18 @@ class SerialLink:
         self.decoder = slip.Decoder()
         self.write_faults = 0
 
-    async def send(self, message_type: int, body: bytes) -> bool:
+    def payload_bytes(self) -> int:
+        """The longest payload of a frame."""
+        return MAX_PAYLOAD_BYTES
+
+    def delay_ms(self, payload_bytes: int, is_urgent: bool) -> int:
+        """After how many milliseconds a frame may be sent: at once."""
+        return 0
+
+    def answered(self, digest: bytes, steps: int | None) -> None:
+        """A line has one speed: nothing to learn from an acknowledgement."""
+
+    async def send(self, message_type: int, body: bytes, is_urgent: bool = False, waited_s: int = 0) -> bool:
         """Put one message on the line, whole; False when the line did not take it within 5 s (counted, not retried)."""
         async with self._lock:
             self._writer.write(slip.encode(message_type, body))
@@ -41,14 +59,21 @@ class SerialLink:
                 return False
         return True
 
-    async def run_receive(self, take: "Callable[[int, bytes], Awaitable[None]]", alive: "Callable[[], None]") -> None:
-        """Hand every whole message to `take(type, body)`, one after the other. Returns never; raises OSError when the port fails."""
+    async def run_receive(self, take: "Callable[[int, bytes], Awaitable[None]]", alive: "Callable[[], None] | None" = None) -> None:
+        """Hand every whole message to `take(type, body)`, one after the other. Returns never; raises OSError when the port fails.
+
+        Without `alive` it waits for the line alone, which costs less heap.
+        """
         while True:
-            alive()
-            try:
-                data: bytes | None = await asyncio.wait_for(self._reader.read(_READ_BYTES), 30)
-            except asyncio.TimeoutError:
-                continue
+            data: bytes | None
+            if alive is None:
+                data = await self._reader.read(_READ_BYTES)
+            else:
+                alive()
+                try:
+                    data = await asyncio.wait_for(self._reader.read(_READ_BYTES), 30)
+                except asyncio.TimeoutError:
+                    continue
             if not data:
                 await asyncio.sleep(_IDLE_MS / 1000)  # an unplugged line reads nothing at once
                 continue
