@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lamppost_gateway import config as configuration
-from lamppost_gateway import log, status_cli
+from lamppost_gateway import config_example, log, status_cli
 from lamppost_gateway.errors import ConfigError, GatewayError
 
 app = typer.Typer(
@@ -61,15 +61,44 @@ def check(config: ConfigPath = _DEFAULT) -> None:
         typer.echo(f"lamppost-gateway: {problem}", err=True)
     if problems:
         raise typer.Exit(2)
-    typer.echo(f"{config}: good ({len(settings.links)} link(s))")
+    modems = f", {len(settings.air.modem)} modem(s)" if settings.air is not None else ""
+    typer.echo(f"{config}: good ({len(settings.links)} link(s){modems})")
     if not settings.gateway.hop_keys.exists():
         typer.echo(f"note: {settings.gateway.hop_keys} is missing: this gateway will only listen and acknowledge nothing")
 
 
 @app.command()
+def airtime(
+    config: ConfigPath = _DEFAULT,
+    unspent: Annotated[
+        bool, typer.Option("--unspent", help="these antennas have sent nothing for the law's window: an hour in Europe")
+    ] = False,
+) -> None:
+    """Begin the modems' airtime accounts, before the gateway runs: without one a modem is silent for the law's window.
+
+    Example: lamppost-gateway airtime --unspent -c gateway.toml
+    """
+    settings = _load(config)
+    if settings.air is None:
+        typer.echo("lamppost-gateway: the configuration has no [air]", err=True)
+        raise typer.Exit(2)
+    if not unspent:
+        typer.echo("lamppost-gateway: say --unspent, if it is true; `lamppost-gateway status` shows what is spent", err=True)
+        raise typer.Exit(1)
+    from lamppost_gateway.airtime_accounts import FILE, forget
+
+    try:
+        settings.gateway.state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        forget(settings.gateway.state_dir / FILE, settings.air.band, [modem.name for modem in settings.air.modem])
+    except OSError as error:
+        typer.echo(f"lamppost-gateway: {settings.gateway.state_dir}: {error.strerror}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
 def example() -> None:
     """Print a configuration file with every key, its meaning and its default."""
-    typer.echo(configuration.example(), nl=False)
+    typer.echo(config_example.example(), nl=False)
 
 
 def _load(path: Path) -> configuration.Config:

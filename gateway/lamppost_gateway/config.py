@@ -12,12 +12,13 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from lamppost_protocol.errors import LocalError
 from lamppost_protocol.es256_host import HostVerifier
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from lamppost_gateway.config_air import AirConfig
 from lamppost_gateway.errors import ConfigError, Problem
 
 
@@ -129,6 +130,7 @@ class Config(_Section):
 
     gateway: GatewayConfig
     link: list[LinkConfig] = Field(default_factory=list)
+    air: AirConfig | None = None
     broker: BrokerConfig = BrokerConfig()
     outbox: OutboxConfig = OutboxConfig()
     metrics: MetricsConfig = MetricsConfig()
@@ -226,6 +228,11 @@ def parse(text: str, source: str, folder: Path) -> Config:
     ):
         if secret is not None and (why := check_secret_file(secret)) is not None:
             problems.append(Problem(_dotted(keys), why, _line_of(keys, lines)))
+    if config.air is not None:
+        taken = {link.name for link in config.links} & {config.air.name, *(modem.name for modem in config.air.modem)}
+        shared: list[tuple[tuple[str | int, ...], str]] = [(("name",), f"a link has this name too: {name}") for name in sorted(taken)]
+        for where, why in shared + config.air.problems():
+            problems.append(Problem(_dotted(("air", *where)), why, _line_of(("air", *where), lines)))
     if problems:
         raise ConfigError(source, problems)
     return config
@@ -250,9 +257,17 @@ def _absolute(config: Config, folder: Path) -> Config:
             "gateway": gateway,
             "broker": broker,
             "link": [link.model_copy(update={"path": state_dir / link.path}) for link in config.link],
+            "air": _absolute_air(config.air, state_dir),
             "status": config.status.model_copy(update={"socket": state_dir / config.status.socket}),
         }
     )
+
+
+def _absolute_air(air: AirConfig | None, state_dir: Path) -> AirConfig | None:
+    if air is None:
+        return None
+    modems = [modem.model_copy(update={"path": None if modem.path is None else state_dir / modem.path}) for modem in air.modem]
+    return air.model_copy(update={"modem": modems})
 
 
 def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
@@ -282,24 +297,3 @@ def _line_of(where: tuple[str | int, ...], lines: Mapping[tuple[str | int, ...],
 
 def _dotted(where: tuple[str | int, ...]) -> str:
     return ".".join(str(part) for part in where)
-
-
-def example() -> str:
-    """A complete configuration file: every key with its meaning and default, made from the models above."""
-    out = ["# Lamppost gateway. Keys without a value after `=` are required; the others show their default."]
-    for name, field in Config.model_fields.items():
-        is_list = name == "link"
-        model: Any = LinkConfig if is_list else field.annotation
-        out.append(f"\n[[{name}]]" if is_list else f"\n[{name}]")
-        for key, item in model.model_fields.items():
-            out.append(f"# {item.description}")
-            default = item.get_default(call_default_factory=True)
-            if item.is_required():
-                out.append(f"#{key} =")
-            elif default is None:
-                out.append(f"#{key} =            # unset")
-            elif isinstance(default, bool | int):
-                out.append(f"#{key} = {str(default).lower()}")
-            else:
-                out.append(f'#{key} = "{default}"')
-    return "\n".join(out) + "\n"

@@ -18,10 +18,18 @@ from importlib import metadata
 from pathlib import Path
 
 from lamppost_gateway import systemd
+from lamppost_gateway.air import Air
+from lamppost_gateway.airtime_accounts import FILE as AIRTIME_FILE
+from lamppost_gateway.airtime_accounts import AirtimeAccounts
 from lamppost_gateway.backoff import Backoff
 from lamppost_gateway.config import Config
+from lamppost_gateway.config_air import AirConfig, ModemConfig
 from lamppost_gateway.downlinks import Downlinks
 from lamppost_gateway.errors import GatewayError, OutboxError, RegistryError
+from lamppost_gateway.links.base import Listener
+from lamppost_gateway.links.bridge import BridgeModem
+from lamppost_gateway.links.forwarder import ForwarderModem
+from lamppost_gateway.links.modem import Modem
 from lamppost_gateway.links.serial import SerialLink
 from lamppost_gateway.log import event, room
 from lamppost_gateway.metrics import Metrics
@@ -30,6 +38,9 @@ from lamppost_gateway.outbox import Outbox
 from lamppost_gateway.publisher import Publisher
 from lamppost_gateway.receiver import Receiver
 from lamppost_gateway.registry import Registry
+from lamppost_gateway.release_store import FOLDER as RELEASES_FOLDER
+from lamppost_gateway.release_store import ReleaseStore
+from lamppost_gateway.releases import Releases
 from lamppost_gateway.snapshot import Snapshot
 from lamppost_gateway.status import StatusServer
 from lamppost_gateway.store import Store
@@ -108,13 +119,19 @@ class Gateway:
         links = [SerialLink(link.name, link.path, link.baud, receiver, metrics) for link in config.links]
         for link in links:
             downlinks.add_link(link)
+        air, modems = (None, []) if config.air is None else self._open_air(config.air, receiver)
+        if air is not None:
+            downlinks.add_link(air)
         orders = Orders(config, store, downlinks, registry, metrics)
-        publisher = Publisher(config, store, registry, metrics, orders, downlinks)
+        releases = Releases(ReleaseStore(config.gateway.state_dir / RELEASES_FOLDER), orders, downlinks, metrics)
+        releases.load()
+        publisher = Publisher(config, store, registry, metrics, orders, downlinks, releases)
         receiver.on_committed += [orders.frames_committed, publisher.frames_committed]
         receiver.unsigned.on_hello += [orders.hello_heard, publisher.hello_heard]
         receiver.unsigned.on_log.append(publisher.node_log)
+        receiver.unsigned.on_want.append(releases.want_heard)
         receiver.on_reject.append(publisher.rejected)
-        snapshot = Snapshot(config, program_version(), store, registry, downlinks, publisher)
+        snapshot = Snapshot(config, program_version(), store, registry, downlinks, publisher, releases, air)
         status = StatusServer(config.status.socket, {**snapshot.answers(), "resync": publisher.resync})
         self._on_signals()
         try:
@@ -124,6 +141,7 @@ class Gateway:
                     group.create_task(self._supervised(name, run), name=name)
                     for name, run in (
                         *((f"link_{link.name}", link.run) for link in links),
+                        *((f"modem_{modem.name}", modem.run) for modem in modems),
                         ("receiver", receiver.run),
                         ("reject_ledger", receiver.run_ledger),
                         ("orders", orders.run),
@@ -152,6 +170,21 @@ class Gateway:
         finally:
             verifier.close()
         event(_log, logging.INFO, "stopped", gateway=config.gateway.id)
+
+    def _open_air(self, config: AirConfig, receiver: Listener) -> tuple[Air, list[Modem]]:
+        names = [modem.name for modem in config.modem]
+        accounts = AirtimeAccounts(self._config.gateway.state_dir / AIRTIME_FILE, config.band, names)
+        air = Air(config, self._registry, receiver, accounts, self._metrics)
+        modems = [self._modem(config, modem, air) for modem in config.modem]
+        for modem in modems:
+            air.add_modem(modem)
+        return air, modems
+
+    def _modem(self, config: AirConfig, modem: ModemConfig, air: Air) -> Modem:
+        if modem.path is not None:
+            return BridgeModem(modem.name, modem.path, modem.baud, config.listen_of(modem), air, self._metrics)
+        eui = None if modem.eui is None else bytes.fromhex(modem.eui)
+        return ForwarderModem(modem.name, modem.host, modem.port, modem.addresses, eui, air, self._metrics)
 
     def _load_registry(self) -> None:
         try:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import cbor2
-from lamppost_protocol import hello, kinds, orders, profiles, records
+from lamppost_protocol import hello, kinds, order_words, profiles, records
 from lamppost_protocol.errors import RemoteError
 
 from lamppost_gateway.outbox_rows import Loss, StoredFrame
@@ -29,9 +29,11 @@ _WORDS: dict[tuple[str, str], dict[int, str]] = {
     ("bin", "flags"): dict(enumerate(profiles.BIN_FLAGS)),
     ("air", "method"): dict(enumerate(profiles.AIR_METHODS)),
     ("node", "state"): dict(enumerate(hello.STATES)),
-    ("order_state", "state"): orders.STATES,
-    ("order_state", "reason"): orders.REASONS,
+    ("order_state", "state"): order_words.STATES,
+    ("order_state", "reason"): order_words.REASONS,
     ("gap", "reason"): kinds.GAP_REASONS,
+    ("service", "verb"): dict(enumerate(profiles.SERVICE_VERBS)),
+    ("service", "result"): {**order_words.REASONS, 0: "done"},
 }
 
 
@@ -245,7 +247,7 @@ def order_state_document(order_id: int, node: int, state: int, at_ms: int, gatew
         "v": VERSION,
         "order_id": order_id,
         "node": hex8(node),
-        "state": _name(orders.STATES, state),
+        "state": _name(order_words.STATES, state),
         "at": iso(at_ms),
         "evidence": evidence,
         "gateway": gateway,
@@ -263,7 +265,7 @@ def order_evidence(record: Record) -> dict[str, Any]:
     }
     reason = record.value("reason")
     if reason:
-        evidence["reason"] = _name(orders.REASONS, reason)
+        evidence["reason"] = _name(order_words.REASONS, reason)
     for column in profile.columns:
         value = record.value(column.name)
         if column.name in ("level", "power_before", "power_after") and value is not None:

@@ -5,6 +5,7 @@ hint for finding the right key and context; nothing is spent, stored or sent bef
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +29,8 @@ class Node(Protocol):
 
     @property
     def epoch(self) -> int: ...
+    @property
+    def epochs(self) -> Sequence[int]: ...
     @property
     def revoked(self) -> bool: ...
 
@@ -123,9 +126,10 @@ class Gate:
             raise NotOursError(hex8(node))
         if entry.revoked:
             raise RemoteError("revoked_node")
-        if document.get("epoch", entry.epoch) != entry.epoch:
+        epoch = document.get("epoch", entry.epoch)
+        if epoch not in entry.epochs or isinstance(epoch, bool):
             raise RemoteError("wrong_epoch")
-        return node, entry.epoch
+        return node, int(epoch)
 
     def _message(self, frame: bytes) -> cose.Message:
         message = cose.decode(frame)

@@ -14,12 +14,17 @@ _MAX_STRANGERS = 1_024  # nodes known from a hello alone; anyone can send those
 
 @dataclass(slots=True)
 class NodeSeen:
-    """Where and when a node was last heard; `verified`: by a signed frame, else by an unsigned hello only."""
+    """Where and when a node was last heard; `verified`: by a signed frame, else by an unsigned hello only.
+
+    `newest_n`: number of the last record in its last verified frame. `stored_in_ms`: from hearing that frame until it was on disk.
+    """
 
     link: str
     at_ms: int
     verified: bool
     frames: int = 0
+    newest_n: int | None = None
+    stored_in_ms: int | None = None
 
 
 class Downlinks:
@@ -37,14 +42,12 @@ class Downlinks:
         """All links by name."""
         return self._links
 
-    def heard(self, node: int, link: str, at_ms: int) -> None:
-        """A verified frame of `node` came over `link`."""
-        seen = self._seen.get(node)
-        if seen is None:
-            self._seen[node] = NodeSeen(link, at_ms, True, 1)
-        else:
-            seen.link, seen.at_ms, seen.verified = link, at_ms, True
-            seen.frames += 1
+    def heard(self, node: int, link: str, at_ms: int, newest_n: int, stored_in_ms: int) -> None:
+        """A verified frame of `node` came over `link` and is on disk; the last two as in NodeSeen."""
+        seen = self._seen.setdefault(node, NodeSeen(link, at_ms, True))
+        seen.link, seen.at_ms, seen.verified = link, at_ms, True
+        seen.newest_n, seen.stored_in_ms = newest_n, stored_in_ms
+        seen.frames += 1
 
     def heard_hello(self, node: int, link: str, at_ms: int) -> None:
         """An unsigned hello naming `node` came over `link`: a route only where no better one is up."""
@@ -65,7 +68,7 @@ class Downlinks:
         """Send a sealed frame to where `node` was last heard; False: never heard, link down or its queue full."""
         seen = self._seen.get(node)
         link = self._links.get(seen.link) if seen is not None else None
-        return link is not None and link.send(slip.FRAME, frame)
+        return link is not None and link.send(slip.FRAME, frame, node)
 
     def broadcast(self, frame: bytes) -> int:
         """Send a sealed frame down every link that is up; return how many took it."""

@@ -4,6 +4,7 @@ GatewayError
  +- ConfigError        the configuration file: every problem at once
  +- RegistryError      registry or hop keys cannot be used
  +- LinkError          a link cannot be opened or was lost
+ +- ReleaseError       a release cannot be kept
  +- OutboxError        the store refused a job
      +- OutboxFull     no room or the disk fails: try again later, acknowledge nothing
      +- OutboxCorrupt  the database file is torn: it is put aside and a fresh one started
@@ -58,6 +59,10 @@ class LinkError(GatewayError):
     def __init__(self, link: str, detail: str) -> None:
         self.link = link
         super().__init__(f"{link}: {detail}")
+
+
+class ReleaseError(GatewayError):
+    """A release cannot be kept: the disk has no room or fails. Nothing of it is there."""
 
 
 class OutboxError(GatewayError):

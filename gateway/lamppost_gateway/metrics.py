@@ -42,6 +42,14 @@ _COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "registry_refused": ("times a new registry was refused and the old one kept", ()),
     "downlink_frames": ("frames sent to nodes", ("link",)),
     "downlink_dropped": ("frames for nodes that a link had no room for", ("link",)),
+    "radio_packets": ("packets that a modem heard with a right CRC, anybody's", ("modem",)),
+    "radio_copies": ("packets that another modem had brought already", ("modem",)),
+    "radio_refused": ("packets that are nobody's we know, by reason", ("reason",)),
+    "radio_sent": ("packets handed to a modem, by what became of them", ("modem", "result")),
+    "radio_downlinks": ("frames that were on the air, by kind", ("kind",)),
+    "radio_postponed": ("frames left for a later window, by reason", ("reason",)),
+    "radio_unsent": ("frames that found no window, by kind and reason", ("kind", "reason")),
+    "modem_errors": ("messages of modems that were refused, by reason", ("modem", "reason")),
     "task_restarts": ("parts of the gateway that failed and were started again", ("task",)),
     # publish side
     "rows_published": ("stored frames confirmed by the broker, by lane", ("lane",)),
@@ -58,11 +66,16 @@ _COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "order_states": ("orders that reached a state", ("state",)),
     "order_sends": ("orders handed to a link, repeats included", ()),
     "beacons": ("beacons from the broker, by result", ("result",)),
+    "releases_received": ("bodies of releases from the broker, by result", ("result",)),
+    "release_wants": ("wants of nodes for pieces of a release", ("link",)),
+    "release_wants_refused": ("wants that got no piece, by reason", ("reason",)),
+    "release_pieces": ("pieces of releases sent to nodes", ("link",)),
     "incoming_dropped": ("messages from the broker dropped unread because they came too fast", ()),
 }
 
 _GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "link_up": ("1 while the link is open", ("link",)),
+    "modem_up": ("1 while the modem can send", ("modem",)),
     "links_paused": ("links paused because the disk is behind", ()),
     "nodes_known": ("nodes in the registry", ()),
     "receive_queue": ("frames waiting for verification or disk", ()),
@@ -74,6 +87,7 @@ _GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "outbox_bytes": ("bytes of the outbox on disk", ()),
     "outbox_limit_bytes": ("disk budget of the outbox", ()),
     "outbox_full_in_hours": ("hours until the disk budget is used up at the present rate; NaN: it is not filling", ()),
+    "releases_held": ("bodies of releases on disk", ()),
     "open_orders": ("orders that have not reached their end", ()),
 }
 
@@ -82,6 +96,11 @@ _HISTOGRAMS: Mapping[str, tuple[str, str, tuple[float, ...]]] = {
     # name used in the code: name on the page, help, buckets
     "commit_s": ("commit_seconds", "time of one disk commit", _FAST_S),
     "acknowledge_s": ("acknowledge_seconds", "frame heard to acknowledgement written", _FAST_S),
+    "above_need_db": (
+        "above_need_db",
+        "by how much a frame's signal exceeded what its spreading factor needs",
+        (-10, -5, 0, 3, 5, 10, 15, 20, 30, 40),
+    ),
     "batch_frames": ("batch_frames", "frames in one commit", (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
     "publish_s": ("publish_seconds", "message sent to PUBACK", _FAST_S),
     "live_s": ("live_seconds", "frame heard to confirmed by the broker, live lane", (*_FAST_S, 30, 60)),

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from lamppost_gateway.errors import OutboxCorrupt, OutboxNewer
-from lamppost_gateway.schema import v001
+from lamppost_gateway.schema import v001, v002
 
-STEPS: tuple[Sequence[str], ...] = (v001.STATEMENTS,)
+STEPS: tuple[Sequence[str], ...] = (v001.STATEMENTS, v002.STATEMENTS)
 
 
 class Connection(Protocol):

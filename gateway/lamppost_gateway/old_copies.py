@@ -46,5 +46,5 @@ class OldCopies:
             link=link,
             next_n=hello.next_n,
             in_custody=windows.records.highest,
-            advice="its flash is an old copy: give it a new key; until then its readings are refused or taken for old ones",
+            advice="its flash is an old copy: lamppost node rekey; until then its readings are refused or taken for old ones",
         )

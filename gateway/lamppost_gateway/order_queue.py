@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from lamppost_protocol import orders
+from lamppost_protocol import cose, orders, releases
+from lamppost_protocol.errors import RemoteError
 
 from lamppost_gateway.backoff import Backoff
 from lamppost_gateway.outbox_rows import QueuedOrder
@@ -21,7 +22,11 @@ class OpenOrder:
         self.state = queued.state
         self.attempts = queued.attempts
         self.due_s = 0.0
+        self.is_absent = False
+        """It was due and could not be sent: it is due again as soon as its node is heard."""
         self.backoff = Backoff(resend_first_s, _RESEND_CAP_S)
+        self.manifest = _manifest(queued) if queued.verb == orders.UPDATE else None
+        """What an update order names; None of any other, and of one that no node would take."""
 
     @property
     def is_unanswered(self) -> bool:
@@ -92,3 +97,13 @@ class OrderQueue:
         """When the order may be sent next."""
         since_s, until_s = self._hold.get(known.queued.node, (now_s, 0.0))
         return max(known.due_s, until_s) if now_s - since_s < _HOLD_MOST_S else known.due_s
+
+
+def _manifest(queued: QueuedOrder) -> releases.Manifest | None:
+    """The release that an update order names. The order's signature, checked before it was queued, is over all of this."""
+    try:
+        order = orders.decode_order(queued.order_id, cose.decode(queued.frame).payload)
+        message = cose.decode(order.args[0])
+        return releases.decode_manifest(message.tx, message.payload)
+    except (RemoteError, TypeError, IndexError):
+        return None

@@ -13,10 +13,10 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lamppost_protocol import cose, orders
+from lamppost_protocol import cose, order_words, orders
 from lamppost_protocol.errors import RemoteError
 from lamppost_protocol.es256_host import HostVerifier
 
@@ -30,6 +30,7 @@ from lamppost_gateway.topics import hex8
 
 if TYPE_CHECKING:
     from lamppost_protocol.hello import Hello
+    from lamppost_protocol.releases import Manifest
 
     from lamppost_gateway.config import Config
     from lamppost_gateway.downlinks import Downlinks
@@ -103,7 +104,7 @@ class Orders:
 
     def _node_heard(self, node: int) -> None:
         for known in self._queue.of_node(node):
-            if known.state == orders.QUEUED:
+            if known.state == orders.QUEUED or known.is_absent:
                 known.due_s = 0.0
                 self._wake.set()
 
@@ -126,7 +127,7 @@ class Orders:
             return
         except RemoteError as error:
             self._metrics.count("orders_received", result="refused")
-            self._refuse(error.reason, payload)
+            self.refuse(error.reason, payload)
             return
         is_crowded = len(self._queue) >= _MAX_OPEN or len(self._queue.of_node(node)) >= _MAX_OPEN_PER_NODE
         if is_crowded:
@@ -169,7 +170,7 @@ class Orders:
             return
         except RemoteError as error:
             self._metrics.count("beacons", result="refused")
-            self._refuse(error.reason, payload)
+            self.refuse(error.reason, payload)
             return
         if signed.tx <= self._beacon_tx.get(signed.node, 0):
             self._metrics.count("beacons", result="repeated")
@@ -183,8 +184,8 @@ class Orders:
                 self._wake.set()
         self._metrics.count("beacons", result="sent" if is_sent else "no_link")
 
-    def _refuse(self, reason: str, payload: bytes) -> None:
-        """Count a refused document and keep it in the ledger, at most `_LEDGER_PER_S` a second."""
+    def refuse(self, reason: str, payload: bytes) -> None:
+        """Count a refused message of the broker and keep it in the ledger, at most `_LEDGER_PER_S` a second."""
         self._metrics.count("rejected", reason=reason)
         second, kept = self._ledger_second
         now_s = int(_loop_s())
@@ -213,6 +214,27 @@ class Orders:
     def rejected(self, reason: str, node: int | None, link: str, at_ms: int, data: bytes) -> None:
         """Called for each refused document that is kept; publisher.py replaces it by its own."""
 
+    # Which releases are named by an order, for releases.py.
+
+    def manifest_of(self, node: int, release: bytes) -> "Manifest | None":
+        """The manifest of the node's open update order, where its body's digest begins with `release`; None where it has no such order."""
+        found = (manifest for manifest in self._manifests(self._queue.of_node(node)) if manifest.digest.startswith(release))
+        return next(found, None)
+
+    def releases(self) -> set[bytes]:
+        """Digests of the bodies that open update orders name."""
+        return {manifest.digest for manifest in self._manifests(self._queue)}
+
+    async def wait_releases(self) -> set[bytes]:
+        """The same, once the orders of before the start are known."""
+        await self._loaded.wait()
+        return self.releases()
+
+    def _manifests(self, known: Iterable[OpenOrder]) -> "Iterator[Manifest]":
+        """A node fetches until its order's end and not beyond (WIRE.md 17.4)."""
+        wall_s = self._wall_s()
+        return (each.manifest for each in known if each.manifest is not None and each.queued.not_after > wall_s)
+
     # Sending, answers, expiry.
 
     async def run(self) -> None:
@@ -238,12 +260,12 @@ class Orders:
                 pass
 
     async def _send_due(self) -> float:
-        """Send every order that is due, lowest ids first; return the seconds until the next may be (at most 5)."""
-        now_s = _loop_s()
+        """Send every order that is due, lowest ids first, none past its end; return the seconds until the next may be (at most 5)."""
+        now_s, wall_s = _loop_s(), self._wall_s()
         next_s = now_s + 5.0
         blocked: set[int] = set()
         for known in self._queue:
-            if not known.is_unanswered:
+            if not known.is_unanswered or known.queued.not_after <= wall_s:
                 continue
             node = known.queued.node
             due_s = self._queue.due_s(known, now_s)
@@ -259,7 +281,9 @@ class Orders:
         queued = known.queued
         if not self._gate.is_served(queued.node) or not self._downlinks.send(queued.node, queued.frame):
             known.due_s = _loop_s() + _ABSENT_RETRY_S
+            known.is_absent = True
             return
+        known.is_absent = False
         known.attempts += 1
         known.due_s = _loop_s() + known.backoff.next_s()
         at_ms = int(self._wall_s() * 1000)
@@ -287,7 +311,7 @@ class Orders:
         text = json.dumps(evidence, separators=(",", ":"))
         is_news: bool = await self._store.write(lambda: self._store.outbox.set_order_state(order_id, state, at_ms, text, **how))
         if is_news:
-            self._metrics.count("order_states", state=orders.STATES.get(state, "other"))
+            self._metrics.count("order_states", state=order_words.STATES.get(state, "other"))
             self.events_changed.set()
         return is_news
 
@@ -298,7 +322,7 @@ class Orders:
         `frames_committed` loses no answer. Raises OutboxError.
         """
         order_id, state = record.value("order_id"), record.value("state")
-        if order_id is None or state is None or state not in orders.STATES or state < orders.ACCEPTED:
+        if order_id is None or state is None or state not in order_words.STATES or state < orders.ACCEPTED:
             return False
         queued = await self._store.read(self._store.outbox.get_order, order_id)
         if queued is None or queued.node != record.node:
@@ -311,7 +335,7 @@ class Orders:
         if state <= queued.state and queued.state != orders.EXPIRED:
             return True
         if await self._set_state(order_id, state, at_ms, order_evidence(record), overrule=True):
-            event(_LOG, logging.INFO, "order_state", order=order_id, state=orders.STATES[state], node=hex8(record.node))
+            event(_LOG, logging.INFO, "order_state", order=order_id, state=order_words.STATES[state], node=hex8(record.node))
             self._wake.set()
         return True
 

@@ -288,7 +288,7 @@ def read_rejects(path: Path, limit: int) -> list[Reject]:
     with translated():
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)
         try:
-            rows = connection.execute("SELECT id, reason, node, link, at_ms, data FROM reject ORDER BY id DESC LIMIT ?", (limit,))
-            return [Reject(row[0], row[1], row[2], row[3], row[4], bytes(row[5])) for row in rows][::-1]
+            rows = connection.execute("SELECT id, reason, node, link, at_ms, data, signal FROM reject ORDER BY id DESC LIMIT ?", (limit,))
+            return [Reject(row[0], row[1], row[2], row[3], row[4], bytes(row[5]), row[6]) for row in rows][::-1]
         finally:
             connection.close()

@@ -27,18 +27,18 @@ class LedgerTable:
         for row in self._connection.execute("SELECT (SELECT count(*) FROM reject), (SELECT count(*) FROM loss)"):
             self._rejects, self._losses = int(row[0]), int(row[1])
 
-    def add_reject(self, reason: str, node: int | None, link: str, at_ms: int, data: bytes) -> None:
+    def add_reject(self, reason: str, node: int | None, link: str, at_ms: int, data: bytes, signal: str | None = None) -> None:
         """Keep one refused frame; the oldest goes when the count is at its limit."""
         self._connection.execute(
-            "INSERT INTO reject (reason, node, link, at_ms, data) VALUES (?, ?, ?, ?, ?)",
-            (reason, node, link, at_ms, data[:MAX_REJECT_BYTES]),
+            "INSERT INTO reject (reason, node, link, at_ms, data, signal) VALUES (?, ?, ?, ?, ?, ?)",
+            (reason, node, link, at_ms, data[:MAX_REJECT_BYTES], signal),
         )
         self._rejects += 1
         if self._rejects > self._reject_limit:
             extra = max(self._rejects - self._reject_limit, self._reject_limit // 50)
             self._delete_rejects("id IN (SELECT id FROM reject ORDER BY id LIMIT ?)", (extra,))
 
-    def add_rejects(self, rejects: Sequence[tuple[str, int | None, str, int, bytes]]) -> None:
+    def add_rejects(self, rejects: Sequence[tuple[str, int | None, str, int, bytes, str | None]]) -> None:
         """Keep several refused frames, each as the arguments of `add_reject`."""
         for reject in rejects:
             self.add_reject(*reject)
@@ -54,12 +54,12 @@ class LedgerTable:
     def rejects(self, limit: int, after_id: int = 0) -> list[Reject]:
         """Refused frames, id above `after_id`, ascending; with `after_id` 0 the newest `limit` of all."""
         if after_id == 0:
-            sql = "SELECT * FROM (SELECT id, reason, node, link, at_ms, data FROM reject ORDER BY id DESC LIMIT ?) ORDER BY id"
+            sql = "SELECT * FROM (SELECT id, reason, node, link, at_ms, data, signal FROM reject ORDER BY id DESC LIMIT ?) ORDER BY id"
             rows = self._connection.execute(sql, (limit,))
         else:
-            sql = "SELECT id, reason, node, link, at_ms, data FROM reject WHERE id > ? ORDER BY id LIMIT ?"
+            sql = "SELECT id, reason, node, link, at_ms, data, signal FROM reject WHERE id > ? ORDER BY id LIMIT ?"
             rows = self._connection.execute(sql, (after_id, limit))
-        return [Reject(row[0], row[1], row[2], row[3], row[4], bytes(row[5])) for row in rows]
+        return [Reject(row[0], row[1], row[2], row[3], row[4], bytes(row[5]), row[6]) for row in rows]
 
     def add_loss(self, node: int, epoch: int, first_n: int, last_n: int, records: int, reason: str, at_ms: int) -> None:
         """Note that records will never be published."""

@@ -53,7 +53,7 @@ class StoredFrame:
 
 @dataclass(frozen=True, slots=True)
 class QueuedOrder:
-    """A signed order on its way; `not_before` and `not_after` are unix seconds, `state` one of orders.STATES."""
+    """A signed order on its way; `not_before` and `not_after` are unix seconds, `state` one of order_words.STATES."""
 
     order_id: int
     node: int
@@ -82,7 +82,7 @@ class OrderEvent:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A refused frame as it came in; `node` is what it claimed to be, None where that could not be read."""
+    """A refused frame as it came in; `node` is what it claimed to be, None where that could not be read; `signal` how a radio heard it."""
 
     id: int
     reason: str
@@ -90,6 +90,7 @@ class Reject:
     link: str
     at_ms: int
     data: bytes
+    signal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

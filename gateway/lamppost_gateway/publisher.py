@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lamppost_gateway import documents
 from lamppost_gateway.backoff import Backoff
-from lamppost_gateway.broker import BrokerError, Connection, Connector
+from lamppost_gateway.broker import BrokerError, Connection, Connector, is_refusal
 from lamppost_gateway.errors import OutboxError
 from lamppost_gateway.log import Trouble, event, room
 from lamppost_gateway.mqtt_messages import Incoming, Outgoing, json_message
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lamppost_gateway.metrics import Metrics
     from lamppost_gateway.orders import Orders
     from lamppost_gateway.registry import Registry
+    from lamppost_gateway.releases import Releases
     from lamppost_gateway.store import Store
     from lamppost_gateway.verifier import VerifiedFrame
 
@@ -67,6 +68,7 @@ class Publisher:
         metrics: "Metrics",
         orders: "Orders",
         downlinks: "Downlinks",
+        releases: "Releases",
         wall_s: Callable[[], float] = time.time,
         puback_limit_s: float = _PUBACK_LIMIT_S,
         backoff: Backoff | None = None,
@@ -76,6 +78,7 @@ class Publisher:
         self._metrics = metrics
         self._orders = orders
         self._downlinks = downlinks
+        self._releases = releases
         self._wall_s = wall_s
         self._puback_limit_s = puback_limit_s
         self._topics = Topics(config.gateway.network, self._gateway)
@@ -170,7 +173,8 @@ class Publisher:
         """Use one connection until it fails, which raises BrokerError."""
         self._connection = connection
         sender = Sender(connection, self._metrics, self._puback_limit_s)
-        await self._subscribe(connection)
+        await self._subscribe(connection, self._topics.order_signed, self._topics.beacon_signed, self._topics.releases)
+        self._releases.broker_connected()
         self.state = "connected"
         self.last_error = None
         self._metrics.count("broker_connects")
@@ -182,6 +186,7 @@ class Publisher:
             "lanes": self._lanes.run(sender),
             "marks": self._lanes.run_marks(),
             "incoming": self._run_incoming(connection),
+            "releases": self._run_releases(connection),
             "hints": self._run_hints(sender),
             "events": self._run_events(sender),
             "health": self._run_health(sender),
@@ -198,11 +203,16 @@ class Publisher:
             sender.close()
             await self._lanes.flush_marks(limit_s=1.0, lazy=False)
 
-    async def _subscribe(self, connection: Connection) -> None:
+    async def _subscribe(self, connection: Connection, *topics: str) -> None:
+        """Raises BrokerError when the broker does not answer; what it refuses by its rights is told, and goes unheard."""
         try:
-            await connection.subscribe([(self._topics.order_signed, 1), (self._topics.beacon_signed, 1)])
+            codes = await connection.subscribe([(topic, 1) for topic in topics])
         except Exception as error:
             raise BrokerError(f"cannot subscribe: {error}") from error
+        for topic, code in zip(topics, codes, strict=False):
+            number: Any = getattr(code, "value", code)  # MQTT 5 has objects here, 3.1.1 numbers
+            if is_refusal(int(number)):
+                event(_LOG, logging.WARNING, "subscription_refused", topic=topic, advice="see gateway/MQTT.md for the rights it needs")
 
     async def _refill(self) -> None:
         """Send again what a broker that lost our session had confirmed; when the disk cannot note it now, later."""
@@ -243,10 +253,19 @@ class Publisher:
                     await self._orders.take_order(message.payload)
                 elif message.topic == self._topics.beacon_signed:
                     await self._orders.take_beacon(message.payload)
+                elif message.topic.startswith(self._topics.release("")):
+                    await self._releases.take(message.topic.removeprefix(self._topics.release("")), message.payload)
                 return
             except OutboxError as error:
                 event(_LOG, logging.WARNING, "order_waits_for_disk", reason=type(error).__name__)
                 await asyncio.sleep(_DISK_RETRY_S)
+
+    async def _run_releases(self, connection: Connection) -> None:
+        """Ask again for what the broker retains of a release that an order names and that is not here: full disk, rot, let go of."""
+        while True:
+            await asyncio.sleep(_POLL_S)
+            for digest in self._releases.missing(_loop_s()):
+                await self._subscribe(connection, self._topics.release(digest))
 
     async def _run_hints(self, sender: Sender) -> None:
         while True:

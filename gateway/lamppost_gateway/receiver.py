@@ -23,7 +23,7 @@ from lamppost_protocol.replay import ReplayWindow
 from lamppost_gateway.backoff import Backoff
 from lamppost_gateway.downlinks import Downlinks
 from lamppost_gateway.errors import OutboxError
-from lamppost_gateway.links.base import Link
+from lamppost_gateway.links.base import Link, Signal
 from lamppost_gateway.log import Trouble, event, room
 from lamppost_gateway.old_copies import OldCopies
 from lamppost_gateway.outbox_rows import NewFrame
@@ -49,6 +49,7 @@ class Heard(NamedTuple):
     data: bytes
     received_at_ms: int
     at_s: float
+    signal: Signal | None = None
 
 
 class Receiver:
@@ -93,10 +94,10 @@ class Receiver:
         """The file was torn: its windows may be lost there, but not here; the next commit writes them all."""
         self._must_store_all = True
 
-    def heard(self, link: Link, message_type: int, body: bytes, received_at_ms: int) -> None:
-        """One intact serial message; never raises, never blocks."""
+    def heard(self, link: Link, message_type: int, body: bytes, received_at_ms: int, signal: Signal | None = None) -> None:
+        """One intact message; never raises, never blocks."""
         if message_type == slip.FRAME:
-            self._queue.append(Heard(link, body, received_at_ms, asyncio.get_running_loop().time()))
+            self._queue.append(Heard(link, body, received_at_ms, asyncio.get_running_loop().time(), signal))
             self._metrics.count("frames_received", link=link.name)
             if len(self._queue) >= _QUEUE_HIGH:
                 self._pause()
@@ -105,7 +106,7 @@ class Receiver:
             try:
                 self.unsigned.heard(link, message_type, body, received_at_ms)
             except Rejection as rejection:
-                self._reject(rejection, link.name, received_at_ms, body)
+                self._reject(rejection, Heard(link, body, received_at_ms, 0.0, signal))
 
     def link_changed(self, link: Link) -> None:
         """A link came up or went down; one that comes up while the queue is full waits like the others."""
@@ -141,12 +142,11 @@ class Receiver:
         seen: set[bytes] = set()
         for heard in batch:
             try:
-                candidate = self._verifier.screen(heard.data, heard.link.name, heard.received_at_ms)
-                self._verifier.check_window(candidate, self._committed(candidate))
+                candidate = self._in_window(self._verifier.screen(heard.data, heard.link.name, heard.received_at_ms))
                 if heard.data in seen:
                     raise Rejection("replayed", candidate.entry.node)
             except Rejection as rejection:
-                self._reject(rejection, heard.link.name, heard.received_at_ms, heard.data)
+                self._reject(rejection, heard)
                 continue
             seen.add(heard.data)
             candidates.append((heard, candidate))
@@ -158,10 +158,10 @@ class Receiver:
         for (heard, candidate), verdict in zip(candidates, verdicts, strict=True):
             try:
                 if verdict is not None:
-                    raise verdict
+                    candidate = await self._under_the_older_key(candidate, verdict)
                 frame = self._account(candidate, tried)
             except Rejection as rejection:
-                self._reject(rejection, heard.link.name, heard.received_at_ms, heard.data)
+                self._reject(rejection, heard)
                 continue
             accepted.append((heard, frame))
         if accepted:
@@ -169,8 +169,37 @@ class Receiver:
             self._windows.update(tried)
             self._acknowledge(accepted)
 
+    def _in_window(self, candidate: Candidate) -> Candidate:
+        """The candidate, under the newest of its node's keys in whose window its `tx` may still come. Raises Rejection; changes nothing."""
+        try:
+            self._verifier.check_window(candidate, self._committed(candidate))
+        except Rejection:
+            older = candidate.older()
+            if older is None or self._has_begun(candidate):
+                raise
+            self._verifier.check_window(older, self._committed(older))
+            return older
+        return candidate
+
+    async def _under_the_older_key(self, candidate: Candidate, verdict: Rejection) -> Candidate:
+        """A candidate that its node's newer key did not sign, when the older one did and may still. Raises Rejection."""
+        older = candidate.older()
+        if older is None:
+            raise verdict
+        [is_not_signed] = await self._verifier.check_signatures([older])
+        if is_not_signed is not None:
+            raise verdict
+        if self._has_begun(candidate):
+            raise Rejection("wrong_epoch", candidate.entry.node, f"epoch {candidate.key.epoch} has begun")
+        self._verifier.check_window(older, self._committed(older))
+        return older
+
+    def _has_begun(self, candidate: Candidate) -> bool:
+        """Whether a frame of the candidate's epoch is committed: then the one before has ended (WIRE.md 16)."""
+        return (candidate.entry.node, candidate.key.epoch) in self._windows
+
     def _committed(self, candidate: Candidate) -> ReplayWindow:
-        windows = self._windows.get((candidate.entry.node, candidate.entry.epoch))
+        windows = self._windows.get((candidate.entry.node, candidate.key.epoch))
         return windows.replay if windows is not None else ReplayWindow()
 
     def _account(self, candidate: Candidate, tried: dict[tuple[int, int], Windows]) -> VerifiedFrame:
@@ -239,12 +268,13 @@ class Receiver:
         A frame that this state does not speak for gets one of its own: far above the oldest record owed, or sent once more.
         """
         last: dict[int, VerifiedFrame] = {}
+        now_s = asyncio.get_running_loop().time()
         for heard, frame in accepted:
             last[frame.node] = frame
-            self._downlinks.heard(frame.node, heard.link.name, heard.received_at_ms)
+            stored_in_ms = round((now_s - heard.at_s) * 1000)
+            self._downlinks.heard(frame.node, heard.link.name, heard.received_at_ms, frame.n + frame.count - 1, stored_in_ms)
             if not frame.fresh:
                 self._metrics.count("duplicates", link=heard.link.name)
-        now_s = asyncio.get_running_loop().time()
         for heard, frame in accepted:
             window = self._windows[(frame.node, frame.epoch)].records
             is_beyond = frame.n + frame.count - 1 > window.highest + BITMAP_BITS
@@ -255,22 +285,25 @@ class Receiver:
             callback(frames)
 
     def _send_acknowledgement(self, heard: Heard, frame: VerifiedFrame, window: ReceiveWindow, now_s: float) -> None:
-        hop_key = self._registry.hop_key(frame.node)
+        hop_key = self._registry.hop_key(frame.node, frame.epoch)
         if hop_key is None:
             return  # heard, but served by another gateway
         digest = protocol_frames.frame_digest(frame.data)
+        steps = heard.link.steps(frame.node, digest)
         data = protocol_frames.seal_acknowledgement(
-            hop_key, self._registry.network, frame.node, frame.epoch, window.highest, window.bitmap32(), digest
+            hop_key, self._registry.network, frame.node, frame.epoch, window.highest, window.bitmap32(), digest, steps
         )
-        if heard.link.send(slip.FRAME, data):
+        if heard.link.send(slip.FRAME, data, frame.node):
             self._metrics.count("acknowledgements", link=heard.link.name)
             self._metrics.observe("acknowledge_s", now_s - heard.at_s)
         else:
             self._metrics.count("acknowledgements_dropped", link=heard.link.name)
 
-    def _reject(self, rejection: Rejection, link: str, at_ms: int, data: bytes) -> None:
+    def _reject(self, rejection: Rejection, heard: Heard) -> None:
+        link, at_ms, data = heard.link.name, heard.received_at_ms, heard.data
+        signal = None if heard.signal is None else str(heard.signal)
         self._metrics.count("rejected", reason=rejection.reason)
-        if self._sample.offer((rejection.reason, rejection.node, link, at_ms, data)):
+        if self._sample.offer((rejection.reason, rejection.node, link, at_ms, data, signal)):
             node = f"{rejection.node:08x}" if rejection.node is not None else "-"
             event(_log, logging.INFO, "rejected", reason=rejection.reason, node=node, link=link, bytes=len(data))
             for callback in self.on_reject:

@@ -5,7 +5,7 @@ Nothing here is verified: these are a stranger's bytes, so every text in them is
 
 from typing import Any
 
-from lamppost_protocol import beacons, cose, frames, kinds, orders, profiles, records
+from lamppost_protocol import beacons, cose, frames, kinds, order_words, orders, profiles, records
 from lamppost_protocol.errors import ProtocolError
 
 from lamppost_gateway.documents import iso
@@ -40,7 +40,7 @@ def _content(message: cose.Message) -> dict[str, Any]:
         order = orders.decode_order(message.tx, message.payload)
         return {
             "looks_like": "order",
-            "verb": orders.VERBS.get(order.verb, f"verb_{order.verb}"),
+            "verb": order_words.VERBS.get(order.verb, f"verb_{order.verb}"),
             "target": "node" if order.target == 0 else profiles.fixture_name(order.target),
             "not_after": iso(order.not_after * 1000, "seconds"),
         }

@@ -1,7 +1,8 @@
 """Who is known: nodes with their public keys, and the hop keys of those this gateway serves.
 
-Two files, written whole and renamed into place by `lamppost node`: `registry.json` (public) and `hop-keys.json` (mode 0600).
-They are read again when they change or on SIGHUP. A file that is older, foreign or damaged is refused and what is known stays.
+Two files, written whole and renamed into place by `lamppost node`: `registry.json` (public) and `hop-keys.json` (mode 0600). While a node
+is re-keyed (WIRE.md 16) its entry has a second key, `next` or `previous`, and its hop keys stand under `<node>.<epoch>` too. The files are
+read again when they change or on SIGHUP. A file that is older, foreign or damaged is refused and what is known stays.
 Trust comes from here alone: algorithm, key and epoch are the entry's, never the message's.
 """
 
@@ -29,16 +30,38 @@ _log = room("registry")
 
 
 @dataclass(frozen=True, slots=True)
+class NodeKey:
+    """A node's public key, and the one epoch in which it is valid."""
+
+    epoch: int
+    public_key: bytes
+    verifier: HostVerifier = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class NodeEntry:
-    """One node under its current key epoch."""
+    """One node. `keys`: two while it is re-keyed (WIRE.md 16), the newer one first; `epoch`: which of them orders are for.
+
+    listens_always: over the air at any time, else in its windows only (WIRE.md 14.2).
+    """
 
     node: int
     epoch: int
-    public_key: bytes
+    keys: tuple[NodeKey, ...]
     fixtures: tuple[str, ...]
     asset: str | None
     revoked: bool
-    verifier: HostVerifier = field(repr=False, compare=False)
+    listens_always: bool
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs in which it may speak, as far as the registry says."""
+        return tuple(key.epoch for key in self.keys)
+
+    @property
+    def public_key(self) -> bytes:
+        """The key of `epoch`."""
+        return next(key.public_key for key in self.keys if key.epoch == self.epoch)
 
 
 class Registry:
@@ -51,7 +74,7 @@ class Registry:
         self._hop_keys_path = hop_keys_path
         self._metrics = metrics
         self._nodes: dict[int, NodeEntry] = {}
-        self._hop_keys: dict[int, HopKey] = {}
+        self._hop_keys: dict[tuple[int, int | None], HopKey] = {}
         self._stamps: tuple[object, object] = (None, None)
         self._trouble = Trouble(_log, "registry", path=path)
 
@@ -63,9 +86,12 @@ class Registry:
         """All entries."""
         return self._nodes
 
-    def hop_key(self, node: int) -> HopKey | None:
-        """The key to acknowledge `node` with, None when this gateway does not serve it."""
-        return self._hop_keys.get(node)
+    def hop_key(self, node: int, epoch: int | None = None) -> HopKey | None:
+        """The key to acknowledge `node` with in one epoch (None: in the entry's own), None when this gateway does not serve it."""
+        found = self._hop_keys.get((node, epoch))
+        if found is None and (entry := self._nodes.get(node)) is not None and epoch == entry.epoch:
+            found = self._hop_keys.get((node, None))
+        return found
 
     def load(self) -> None:
         """Read both files. Raises RegistryError, with what was known before unchanged and no key in its text."""
@@ -113,42 +139,57 @@ class Registry:
         where = f"{self._path}: node {name[:16]!r}"
         if not re.fullmatch(r"[0-9a-f]{8}", name) or int(name, 16) == 0 or not isinstance(item, dict):
             raise RegistryError("damaged", f"{where}: not a node entry")
-        epoch, key, fixtures = item.get("epoch"), item.get("public_key"), item.get("fixtures", [])
+        fixtures = item.get("fixtures", [])
         asset, revoked = item.get("asset"), item.get("revoked", False)
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or not 1 <= epoch <= 0xFFFFFFFF:
-            raise RegistryError("damaged", f"{where}: epoch")
+        node = int(name, 16)
+        keys = [self._key(node, item, where)]
+        epoch = keys[0].epoch
+        for other in ("next", "previous"):
+            if item.get(other) is not None:
+                keys.append(self._key(node, item[other], f"{where}: {other}"))
+        keys.sort(key=lambda key: -key.epoch)
+        if len(keys) > 2 or len({key.epoch for key in keys}) < len(keys):
+            raise RegistryError("damaged", f"{where}: more than two keys, or two of one epoch")
         if not isinstance(fixtures, list) or not all(isinstance(f, str) for f in fixtures):
             raise RegistryError("damaged", f"{where}: fixtures")
         if not isinstance(revoked, bool):
             raise RegistryError("damaged", f"{where}: revoked")
+        listens = item.get("listens", "windows")
+        if listens not in ("windows", "always"):
+            raise RegistryError("damaged", f"{where}: listens")
         asset = asset if asset is None or isinstance(asset, str) else json.dumps(asset)
-        node = int(name, 16)
-        known = self._nodes.get(node)
+        return NodeEntry(node, epoch, tuple(keys), tuple(fixtures), asset, revoked, listens == "always")
+
+    def _key(self, node: int, item: Any, where: str) -> NodeKey:
+        epoch, key = (item.get("epoch"), item.get("public_key")) if isinstance(item, dict) else (None, None)
+        if isinstance(epoch, bool) or not isinstance(epoch, int) or not 1 <= epoch <= 0xFFFFFFFF:
+            raise RegistryError("damaged", f"{where}: epoch")
         public_key = _hex(key, 64)
         if public_key is None:
             raise RegistryError("damaged", f"{where}: public_key is not 128 hex digits")
-        if known is not None and known.public_key == public_key:
-            verifier = known.verifier
-        else:
-            try:
-                verifier = HostVerifier(public_key)
-            except LocalError:
-                raise RegistryError("damaged", f"{where}: public_key is not on the curve") from None
-        return NodeEntry(node, epoch, public_key, tuple(fixtures), asset, revoked, verifier)
+        entry = self._nodes.get(node)
+        for known in entry.keys if entry is not None else ():
+            if (known.epoch, known.public_key) == (epoch, public_key):
+                return known
+        try:
+            return NodeKey(epoch, public_key, HostVerifier(public_key))
+        except LocalError:
+            raise RegistryError("damaged", f"{where}: public_key is not on the curve") from None
 
-    def _read_hop_keys(self) -> dict[int, HopKey]:
+    def _read_hop_keys(self) -> dict[tuple[int, int | None], HopKey]:
         if not self._hop_keys_path.exists():
             return {}  # a gateway that only listens acknowledges nothing
         try:
             text = read_secret(self._hop_keys_path)
         except ConfigError as error:
             raise RegistryError("hop_keys", "; ".join(p.text for p in error.problems)) from None
-        keys: dict[int, HopKey] = {}
+        keys: dict[tuple[int, int | None], HopKey] = {}
         for name, item in _json(text, self._hop_keys_path).items():
             key = _hex(item, 32)
-            if not re.fullmatch(r"[0-9a-f]{8}", name) or key is None:
-                raise RegistryError("hop_keys", f"{self._hop_keys_path}: an entry is not a node with 64 hex digits")
-            keys[int(name, 16)] = HopKey(key)
+            named = re.fullmatch(r"([0-9a-f]{8})(?:\.([1-9][0-9]{0,9}))?", name)
+            if named is None or key is None:
+                raise RegistryError("hop_keys", f"{self._hop_keys_path}: an entry is not a node, or one in an epoch, with 64 hex digits")
+            keys[(int(named[1], 16), int(named[2]) if named[2] else None)] = HopKey(key)
         return keys
 
 

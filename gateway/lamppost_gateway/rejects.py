@@ -13,7 +13,8 @@ _REFILL_MS = 10_000
 _MAX_WAITING = 512
 _MAX_SORTS = 512
 
-Refused = tuple[str, int | None, str, int, bytes]
+#: reason, node, link, when, octets, and how a radio heard it.
+Refused = tuple[str, int | None, str, int, bytes, str | None]
 
 
 class RejectSample:
@@ -25,7 +26,7 @@ class RejectSample:
 
     def offer(self, refused: Refused) -> bool:
         """Keep it if its reason and link have a token left; return whether it is kept."""
-        reason, _, link, at_ms, _ = refused
+        reason, _, link, at_ms, _, _ = refused
         key = (reason, link)
         tokens, since_ms = self._tokens.get(key, (_BURST, at_ms))
         gained = max(0, at_ms - since_ms) // _REFILL_MS

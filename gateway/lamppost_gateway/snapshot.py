@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from lamppost_protocol import orders as protocol_orders
+from lamppost_protocol import order_words
 
+from lamppost_gateway.air import Air
 from lamppost_gateway.config import Config
 from lamppost_gateway.downlinks import Downlinks
 from lamppost_gateway.registry import Registry
@@ -16,6 +17,7 @@ from lamppost_gateway.store import Store
 
 if TYPE_CHECKING:
     from lamppost_gateway.publisher import Publisher
+    from lamppost_gateway.releases import Releases
 
 _MAX_REJECTS = 1_000
 _MAX_ORDERS = 100
@@ -33,6 +35,8 @@ class Snapshot:
         registry: Registry,
         downlinks: Downlinks,
         publisher: Publisher,
+        releases: Releases,
+        air: Air | None = None,
     ) -> None:
         self._config = config
         self._version = version
@@ -40,6 +44,8 @@ class Snapshot:
         self._registry = registry
         self._downlinks = downlinks
         self._publisher = publisher
+        self._releases = releases
+        self._air = air
         self._started_s = time.monotonic()
 
     def answers(self) -> dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]]:
@@ -52,7 +58,9 @@ class Snapshot:
         counts = asdict(await self._store.read(outbox.counts))
         orders = await self._store.read(outbox.recent_orders, _MAX_ORDERS)
         losses = await self._store.read(outbox.losses, _MAX_LOSSES)
+        stored = {(state.node, state.epoch): state.n_highest for state in await self._store.read(outbox.node_states)}
         seen = self._downlinks.nodes()
+        signals = self._air.signals() if self._air is not None else {}
         return {
             "gateway": self._config.gateway.id,
             "network": f"{self._config.gateway.network:08x}",
@@ -60,16 +68,22 @@ class Snapshot:
             "uptime_s": int(time.monotonic() - self._started_s),
             "registry_version": self._registry.version,
             "links": [{"name": link.name, "up": link.is_up} for link in self._downlinks.links().values()],
+            "modems": self._air.describe() if self._air is not None else [],
             "nodes": [
                 {
                     "node": f"{node:08x}",
                     "epoch": entry.epoch,
+                    "epochs": list(entry.epochs),
+                    "stored_to": stored.get((node, entry.epoch), 0),
                     "fixtures": list(entry.fixtures),
                     "asset": entry.asset,
                     "revoked": entry.revoked,
                     "link": seen[node].link if node in seen else None,
                     "heard_at_ms": self._downlinks.heard_at_ms(node),
                     "frames": seen[node].frames if node in seen else 0,
+                    "newest_n": seen[node].newest_n if node in seen else None,
+                    "stored_in_ms": seen[node].stored_in_ms if node in seen else None,
+                    "signal": signals[node]._asdict() if node in signals else None,
                 }
                 for node, entry in sorted(self._registry.nodes().items())
             ],
@@ -79,8 +93,8 @@ class Snapshot:
                 {
                     "order_id": order.order_id,
                     "node": f"{order.node:08x}",
-                    "verb": protocol_orders.VERBS.get(order.verb, str(order.verb)),
-                    "state": protocol_orders.STATES.get(order.state, str(order.state)),
+                    "verb": order_words.VERBS.get(order.verb, str(order.verb)),
+                    "state": order_words.STATES.get(order.state, str(order.state)),
                     "at_ms": order.at_ms,
                     "attempts": order.attempts,
                     "not_before": order.not_before,
@@ -88,6 +102,7 @@ class Snapshot:
                 }
                 for order in orders
             ],
+            "releases": self._releases.describe(),
             "losses": [{**asdict(loss), "node": f"{loss.node:08x}"} for loss in losses],
         }
 
@@ -104,6 +119,7 @@ class Snapshot:
                     "link": reject.link,
                     "at_ms": reject.at_ms,
                     "bytes": reject.data.hex(),
+                    "signal": reject.signal,
                 }
                 for reject in rejects
             ]

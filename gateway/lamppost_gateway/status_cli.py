@@ -138,6 +138,7 @@ def _rejects(settings: configuration.Config, limit: int) -> list[dict[str, Any]]
                 "link": item.link,
                 "at_ms": item.at_ms,
                 "bytes": item.data.hex(),
+                "signal": item.signal,
             }
             for item in read_rejects(settings.outbox_path, limit)
         ]
@@ -165,6 +166,8 @@ def attention(document: dict[str, Any]) -> list[str]:
     full_in_h = document.get("outbox", {}).get("full_in_h")
     if full_in_h is not None and full_in_h < _FULL_SOON_H:
         wrong.append(f"the outbox is full in {full_in_h:.0f} h at this rate")
+    for digest in document.get("releases", {}).get("missing", []):
+        wrong.append(f"release {digest[:16]} is ordered and not here: lamppost release publish, and room on the disk")
     if losses := document.get("losses"):
         records = sum(loss["records"] for loss in losses)
         wrong.append(f"{records} stored records had to be dropped (last: {losses[0]['reason']})")
@@ -190,29 +193,62 @@ def _show(document: dict[str, Any], wrong: list[str]) -> None:
         + f", {outbox['bytes_used'] / 1e6:.1f} of {outbox['bytes_limit'] / 1e6:.0f} MB"
         + ("" if full_in_h is None else f", full in {full_in_h:.0f} h at this rate"),
         f"rejects kept {outbox['rejects']}",
+        f"releases held {len(document['releases']['held'])}",
     ]
     for fact in facts:
         console.print(Text(fact))
     links = Table("link", "state", box=None, pad_edge=False)
     for link in document["links"]:
         links.add_row(Text(link["name"]), Text("up", "green") if link["up"] else Text("down", "red"))
-    nodes = Table("node", "fixtures", "link", "heard", "frames", "asset", box=None, pad_edge=False)
+    modems = Table("modem", "state", "hears", "airtime spent", box=None, pad_edge=False)
+    for modem in document["modems"]:
+        state = Text("listens", "green") if modem["listening"] else Text("up, deaf" if modem["up"] else "down", "red")
+        modems.add_row(Text(modem["name"]), state, Text(_hears(modem)), Text(_permille(modem["airtime_spent_permille"])))
+    nodes = Table("node", "fixtures", "link", "heard", "signal", "frames", "asset", box=None, pad_edge=False)
     for node in document["nodes"]:
         heard_ms = node["heard_at_ms"]
         heard = "revoked" if node["revoked"] else "never" if heard_ms is None else _ago(heard_ms)
-        cells = (node["node"], " ".join(node["fixtures"]), node["link"] or "-", heard, str(node["frames"]), node["asset"] or "-")
+        cells = (
+            node["node"], " ".join(node["fixtures"]), node["link"] or "-", heard, _signal(node["signal"]), str(node["frames"]),
+            node["asset"] or "-",
+        )  # fmt: skip
         nodes.add_row(*(Text(peer(str(cell))) for cell in cells))
     found = Table("order", "node", "verb", "state", "since", "sent", box=None, pad_edge=False)
     for order in document["orders"]:
         sent = f"{order['attempts']} times"
-        cells = (str(order["order_id"]), order["node"], order["verb"], order["state"], _ago(order["at_ms"]), sent)
-        found.add_row(*(Text(cell) for cell in cells))
-    for table, rows in ((links, document["links"]), (nodes, document["nodes"]), (found, document["orders"])):
+        row = (str(order["order_id"]), order["node"], order["verb"], order["state"], _ago(order["at_ms"]), sent)
+        found.add_row(*(Text(cell) for cell in row))
+    fetches = Table("fetching", "version", "of", "offset", "of bytes", "link", "asked", box=None, pad_edge=False)
+    for fetch in document["releases"]["fetches"]:
+        cells = (
+            fetch["node"], fetch["version"], fetch["digest"][:16], str(fetch["offset"]), str(fetch["bytes"]), fetch["link"],
+            _ago(fetch["at_ms"]),
+        )  # fmt: skip
+        fetches.add_row(*(Text(peer(str(cell))) for cell in cells))
+    for table, rows in (
+        (links, document["links"]), (modems, document["modems"]), (nodes, document["nodes"]), (found, document["orders"]),
+        (fetches, document["releases"]["fetches"]),
+    ):  # fmt: skip
         if rows:
             console.print()
             console.print(table)
     for sentence in wrong:
         console.print(Text(f"attention: {peer(sentence, 200)}", "bold red"))
+
+
+def _hears(modem: dict[str, Any]) -> str:
+    if modem["type"] == "bridge":
+        return f"{modem['frequency_hz'] / 1e6:.3f} MHz SF{modem['spreading_factor']}"
+    return f"UDP {modem['port']}, {modem['eui'] or 'nobody yet'}"
+
+
+def _permille(permille: int | None) -> str:
+    return "no limit" if permille is None else f"{permille / 10:.1f} %"
+
+
+def _signal(signal: dict[str, Any] | None) -> str:
+    """Its data rate and by how much it could be weaker."""
+    return "-" if signal is None else f"SF{signal['spreading_factor']} {signal['above_need_qdb'] / 4:+.0f} dB"
 
 
 def _show_rejects(console: "Console", items: list[dict[str, Any]]) -> None:
@@ -223,7 +259,8 @@ def _show_rejects(console: "Console", items: list[dict[str, Any]]) -> None:
         return
     for item in items:
         node = item["node"] or "unknown"
-        console.print(Text.assemble(f"{item['at']}  ", (item["reason"], "bold red"), f"  link {item['link']}  node {node}"))
+        heard = f"  heard by {item['signal']}" if item.get("signal") else ""
+        console.print(Text.assemble(f"{item['at']}  ", (item["reason"], "bold red"), f"  link {item['link']}  node {node}{heard}"))
         console.print(Text("  " + peer(in_one_line(item["decoded"]), 300)))
         console.print(Text("  " + (item["bytes"] or "(no octets)"), "dim"), soft_wrap=True)
 

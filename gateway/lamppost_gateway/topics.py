@@ -30,6 +30,7 @@ class Topics:
         self.loss = f"{self.root}/gateway/{gateway}/loss"
         self.order_signed = f"{self.root}/order/signed"
         self.beacon_signed = f"{self.root}/beacon/signed"
+        self.releases = f"{self.root}/release/+"
 
     def record(self, node: int, fixture: str) -> str:
         """Decoded records of one fixture, not retained."""
@@ -46,6 +47,10 @@ class Topics:
     def hello(self, node: int) -> str:
         """The node's unsigned hello, for the authority to answer its nonce; not retained."""
         return f"{self.root}/node/{hex8(node)}/hello"
+
+    def release(self, digest: str) -> str:
+        """A release's body, retained; `digest`: its SHA-256 in 64 hex digits."""
+        return f"{self.root}/release/{digest}"
 
     def order_state(self, order_id: int) -> str:
         """Where an order stands, retained."""

@@ -1,7 +1,7 @@
-"""What nodes say without a signature: hellos and log lines. Hints only, handed on and never believed.
+"""What nodes say without a signature: hellos, log lines and wants. Hints only, handed on and never believed.
 
 A hello gives a route to a known node where no signed frame gave one; it moves no counter and opens no door. Both are bounded per
-link, and a line that shouts costs a comparison each.
+link, and a line that shouts costs a comparison each. A want asks for pieces of a release, which are no secret.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable
 
 from lamppost_protocol import hello as protocol_hello
-from lamppost_protocol import slip
+from lamppost_protocol import releases, slip
 from lamppost_protocol.errors import RemoteError
 from lamppost_protocol.hello import Hello
 from lamppost_protocol.limits import MAX_LOG_BYTES
+from lamppost_protocol.releases import Want
 
 from lamppost_gateway.downlinks import Downlinks
 from lamppost_gateway.links.base import Link
@@ -23,7 +24,7 @@ from lamppost_gateway.registry import Registry
 from lamppost_gateway.store import Metrics
 from lamppost_gateway.verifier import Rejection
 
-_HINTS_PER_S = 20  # of one link; a node says a hello a second at most, and a boot prints some lines
+_HINTS_PER_S = 20  # of one link; a node says a hello a second at most, a boot prints some lines, and eight pieces take a third of a second
 
 _log = room("receiver")
 
@@ -38,15 +39,20 @@ class Unsigned:
         self._spent: dict[str, tuple[float, int]] = {}
         self.on_hello: list[Callable[[str, Hello], None]] = []
         self.on_log: list[Callable[[str, str], None]] = []
+        self.on_want: list[Callable[[str, Want], None]] = []
 
     def heard(self, link: Link, message_type: int, body: bytes, received_at_ms: int) -> None:
         """One intact serial message that is no frame. Raises Rejection."""
-        if message_type not in (slip.LOG, slip.HELLO):
+        if message_type == slip.SERVICE_ANSWER:
+            return  # said to a technician beside us
+        if message_type not in (slip.LOG, slip.HELLO, slip.WANT):
             raise Rejection("bad_type")
         if not self._may_pass(link.name):
             return
         if message_type == slip.LOG:
             self._heard_log(link, body)
+        elif message_type == slip.WANT:
+            self._heard_want(link, body)
         else:
             self._heard_hello(link, body, received_at_ms)
 
@@ -64,6 +70,20 @@ class Unsigned:
         event(_log, logging.DEBUG, "node_log", link=link.name, text=text)
         for callback in self.on_log:
             callback(link.name, text)
+
+    def _heard_want(self, link: Link, body: bytes) -> None:
+        try:
+            want = releases.decode_want(body)
+        except RemoteError as error:
+            raise Rejection(error.reason, None, error.detail) from None
+        if want.network != self._registry.network:
+            raise Rejection("foreign_network", want.node)
+        entry = self._registry.node(want.node)
+        if entry is None or entry.revoked:
+            raise Rejection("unknown_node" if entry is None else "revoked_node", want.node)
+        self._metrics.count("release_wants", link=link.name)
+        for callback in self.on_want:
+            callback(link.name, want)
 
     def _heard_hello(self, link: Link, body: bytes, received_at_ms: int) -> None:
         try:

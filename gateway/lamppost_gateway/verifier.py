@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lamppost_protocol import cose, frames, kinds, profiles, records
@@ -17,7 +17,7 @@ from lamppost_protocol.errors import RemoteError
 from lamppost_protocol.limits import MAX_FRAME_BYTES
 from lamppost_protocol.replay import ReplayWindow
 
-from lamppost_gateway.registry import NodeEntry, Registry
+from lamppost_gateway.registry import NodeEntry, NodeKey, Registry
 
 _POOL_THREADS = 2
 _BURST = 4  # below this, handing over to a thread costs more than it saves
@@ -39,13 +39,19 @@ class Rejection(Exception):  # noqa: N818 - not our error: what became of a peer
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A frame that passed every cheap check; nothing in it may be believed yet."""
+    """A frame that passed every cheap check; nothing in it may be believed yet. `key`: the one it is tried with."""
 
     entry: NodeEntry
+    key: NodeKey
     message: Any  # cose.Message
     data: bytes
     link: str
     received_at_ms: int
+
+    def older(self) -> Candidate | None:
+        """The same frame tried with the node's older key, None unless it is being re-keyed: a frame does not name its epoch."""
+        key = self.entry.keys[-1]
+        return None if key is self.key else replace(self, key=key)
 
 
 @dataclass(slots=True)
@@ -115,7 +121,7 @@ class Verifier:
             raise Rejection("unknown_node", message.kid)
         if entry.revoked:
             raise Rejection("revoked_node", message.kid)
-        return Candidate(entry, message, data, link, received_at_ms)
+        return Candidate(entry, entry.keys[0], message, data, link, received_at_ms)
 
     def check_window(self, candidate: Candidate, window: ReplayWindow) -> None:
         """Whether the frame's `tx` may still come. Raises Rejection; changes nothing."""
@@ -142,14 +148,14 @@ class Verifier:
         return [self._check_signature(candidate) for candidate in candidates]
 
     def _check_signature(self, candidate: Candidate) -> Rejection | None:
-        entry, message = candidate.entry, candidate.message
-        key = (entry.node, entry.epoch)
-        context = self._contexts.get(key)
+        entry, key, message = candidate.entry, candidate.key, candidate.message
+        place = (entry.node, key.epoch)
+        context = self._contexts.get(place)
         if context is None:
-            context = frames.external_aad(frames.UPLINK, self._registry.network, entry.node, entry.epoch)
-            self._contexts[key] = context
+            context = frames.external_aad(frames.UPLINK, self._registry.network, entry.node, key.epoch)
+            self._contexts[place] = context
         try:
-            entry.verifier.verify(cose.signature_input(message.protected, context, message.payload), message.proof)
+            key.verifier.verify(cose.signature_input(message.protected, context, message.payload), message.proof)
         except RemoteError as error:
             return Rejection(error.reason, entry.node, error.detail)
         return None
@@ -162,7 +168,7 @@ class Verifier:
             raise Rejection(error.reason, candidate.entry.node, error.detail) from None
         return VerifiedFrame(
             candidate.entry.node,
-            candidate.entry.epoch,
+            candidate.key.epoch,
             candidate.message.tx,
             uplink.n,
             len(uplink.records),

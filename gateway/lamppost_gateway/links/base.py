@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class Signal(NamedTuple):
+    """How a radio heard a frame, by its best modem. Shown to people; decides nothing about what is believed.
+
+    above_need_qdb: by how many quarters of dB the signal exceeds what its spreading factor needs. waited_s: by how much the node's airtime
+    had delayed it, as the node says without proof.
+    """
+
+    modem: str
+    frequency_hz: int
+    spreading_factor: int
+    rssi_dbm: int
+    snr_qdb: int
+    above_need_qdb: int
+    waited_s: int
+
+    def __str__(self) -> str:
+        return f"{self.modem} SF{self.spreading_factor} {self.rssi_dbm} dBm, {self.snr_qdb / 4:g} dB over noise"
 
 
 class Listener(Protocol):
     """Who hears what links bring; called on the event loop, must not block."""
 
-    def heard(self, link: Link, message_type: int, body: bytes, received_at_ms: int) -> None:
-        """One intact message. May call `link.pause`."""
+    def heard(self, link: Link, message_type: int, body: bytes, received_at_ms: int, signal: Signal | None = None) -> None:
+        """One intact message, from a radio with its signal. May call `link.pause`."""
 
     def link_changed(self, link: Link) -> None:
         """The link came up or went down."""
@@ -26,8 +45,20 @@ class Link(Protocol):
     def is_up(self) -> bool:
         """Whether octets can be sent and heard now."""
 
-    def send(self, message_type: int, body: bytes) -> bool:
-        """Queue one message; False, and nothing queued, when the link is down or its bounded queue is full."""
+    @property
+    def waiting_bytes(self) -> int:
+        """Octets that were taken to be sent and have not left."""
+
+    def carry_s(self, octets: int) -> float | None:
+        """Seconds for which so many octets fill the line; None where pieces of a release do not go (WIRE.md 17.3: the air)."""
+
+    def send(self, message_type: int, body: bytes, node: int = 0) -> bool:
+        """Queue one message for `node`, 0 for all; False, and nothing queued, when the link cannot take it now: it is down, its bounded
+        queue is full, the node does not listen.
+        """
+
+    def steps(self, node: int, digest: bytes) -> int | None:
+        """What the acknowledgement of this node's frame tells about its data rate (WIRE.md 14.3); None on a line."""
 
     def pause(self) -> None:
         """Stop reading: the receiver is full. The peer's own buffers and its resending bridge the time."""

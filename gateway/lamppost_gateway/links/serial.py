@@ -158,8 +158,21 @@ class SerialLink:
         self._why = why
         self._lost.set()
 
-    def send(self, message_type: int, body: bytes) -> bool:
-        """Queue one message; False, and nothing queued, when the link is down or its bounded queue is full."""
+    def steps(self, node: int, digest: bytes) -> int | None:
+        """A line has one data rate."""
+        return None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Octets that the port has not taken yet."""
+        return len(self._out)
+
+    def carry_s(self, octets: int) -> float | None:
+        """Ten bits an octet (8N1); what escaping and the message around them add is left out."""
+        return octets * 10 / self._baud
+
+    def send(self, message_type: int, body: bytes, node: int = 0) -> bool:
+        """Queue one message for whoever is at the other end; False, and nothing queued, when the link is down or its queue is full."""
         if self._port is None or self._lost.is_set() or len(self._out) > _WRITE_LIMIT_BYTES:
             self._metrics.count("downlink_dropped", link=self._name)
             return False
