@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from lamppost_gateway import config
+from lamppost_gateway import config, config_example
+from lamppost_gateway.config_air import AirConfig, ModemConfig
 from lamppost_gateway.errors import ConfigError
 from lamppost_protocol.es256_host import public_key
 from street.gateway_rig import City, SenderNode
@@ -134,8 +135,13 @@ def test_the_example_names_every_key_with_its_default(tmp_path: Path) -> None:
     """What `lamppost-gateway example` prints, with the required keys filled in, is the default configuration."""
     required = {"id": '"g1"', "network": '"0a0b0c0d"', "authority_public_key": f'"{AUTHORITY_KEY}"', "name": '"a"', "path": '"/dev/a"'}
     lines = []
-    for line in config.example().splitlines():
-        if line.startswith("#") and not line.startswith("# "):
+    required |= {"region": '"EU868"', "uplink_channels_hz": "[868100000]", "uplink_spreading_factors": "[9]", "downlink_hz": "869525000"}
+    required |= {"downlink_spreading_factor": "9", "type": '"forwarder"'}
+    for line in config_example.example().splitlines():
+        if line.startswith("#["):
+            line = line[1:]
+            required["name"] = '"roof"'
+        elif line.startswith("#") and not line.startswith("# "):
             key, _, value = line[1:].partition(" =")
             if "# unset" in value:
                 continue
@@ -145,7 +151,13 @@ def test_the_example_names_every_key_with_its_default(tmp_path: Path) -> None:
     short = config.parse(GOOD, "short", tmp_path)
     for section in ("broker", "outbox", "metrics", "rejects"):
         assert getattr(full, section) == getattr(short, section)
-    assert all(f.description for m in (config.GatewayConfig, config.LinkConfig) for f in m.model_fields.values())
+    assert full.air is not None
+    assert full.air == AirConfig(
+        region="EU868", uplink_channels_hz=[868_100_000], uplink_spreading_factors=[9], downlink_hz=869_525_000,
+        downlink_spreading_factor=9, modem=[ModemConfig(name="roof", type="forwarder")],
+    )  # fmt: skip
+    models = (config.GatewayConfig, config.LinkConfig, AirConfig, ModemConfig)
+    assert all(f.description for m in models for f in m.model_fields.values())
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:

@@ -31,11 +31,11 @@ def test_a_frame_is_stored_before_it_is_acknowledged(city: City, node: SenderNod
             seen: list[int] = []
             real_send = cabinet.link.send
 
-            def send(message_type: int, body: bytes) -> bool:
+            def send(message_type: int, body: bytes, node: int = 0) -> bool:
                 other = sqlite3.connect(tmp_path / "outbox.db")
                 seen.append(other.execute("SELECT count(*) FROM frame").fetchone()[0])
                 other.close()
-                return real_send(message_type, body)
+                return real_send(message_type, body, node)
 
             cabinet.link.send = send  # type: ignore[method-assign]
             data = node.frame(3)
@@ -46,6 +46,10 @@ def test_a_frame_is_stored_before_it_is_acknowledged(city: City, node: SenderNod
             assert [(f.n, f.fresh, f.late) for f in cabinet.committed] == [(1, 0b111, False)]
             assert cabinet.metrics.value("records_stored") == 3
             assert cabinet.downlinks.link_of(0x11) == "line0"
+            heard = cabinet.downlinks.nodes()[0x11]
+            took_s = cabinet.metrics.registry.get_sample_value("lamppost_gateway_acknowledge_seconds_sum")
+            assert took_s is not None
+            assert (heard.frames, heard.newest_n, heard.stored_in_ms) == (1, 3, round(took_s * 1000))
 
     play(story)
 

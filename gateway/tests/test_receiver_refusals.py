@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lamppost_gateway.links.base import Signal
 from lamppost_protocol import slip
 from street.gateway_rig import City, SenderNode
 from street.receiving_cabinet import Cabinet, MemoryLink, play, running
@@ -134,17 +135,22 @@ def test_refusals_are_kept_with_reason_link_and_octets(city: City, node: SenderN
             cabinet.hear(stranger, at_ms=77)
             cabinet.hear(b"\xff", at_ms=78)
             cabinet.hear(b"?", message_type=slip.RADIO_RECEIVED, at_ms=79)
-            await cabinet.until(lambda: len(told) == 3)
+            cabinet.hear(b"to a technician beside us", message_type=slip.SERVICE_ANSWER, at_ms=79)  # none of ours, and no fault
+            signal = Signal("roof", 868_100_000, 9, -118, -30, 20, 0)
+            cabinet.receiver.heard(cabinet.link, slip.FRAME, b"\xfe", 80, signal)
+            await cabinet.until(lambda: len(told) == 4)
             kept: list[Any] = []
             async with asyncio.timeout(10):
-                while len(kept) < 3:
+                while len(kept) < 4:
                     kept = await cabinet.store.read(cabinet.store.outbox.rejects, 10)
                     await asyncio.sleep(0.05)
             assert [(r.reason, r.node, r.link, r.at_ms, r.data) for r in sorted(kept, key=lambda r: r.at_ms)] == [
                 ("unknown_node", 0x99, "line0", 77, stranger),
                 ("bad_cose", None, "line0", 78, b"\xff"),
                 ("bad_type", None, "line0", 79, b"?"),
+                ("bad_cose", None, "line0", 80, b"\xfe"),
             ]
+            assert {r.at_ms: r.signal for r in kept if r.signal} == {80: "roof SF9 -118 dBm, -7.5 dB over noise"}
 
     play(story)
 

@@ -75,6 +75,7 @@ def test_changes_are_seen_and_an_older_file_is_refused(city: City) -> None:
         lambda d: d["nodes"]["00000001"].update(public_key="zz"),
         lambda d: d["nodes"]["00000001"].update(revoked="no"),
         lambda d: d["nodes"]["00000001"].update(fixtures="lamp"),
+        lambda d: d["nodes"]["00000001"].update(listens="never"),
     ],
 )
 def test_a_damaged_or_foreign_registry_changes_nothing(city: City, change: Any) -> None:
@@ -86,6 +87,15 @@ def test_a_damaged_or_foreign_registry_changes_nothing(city: City, change: Any) 
     assert known.refresh(force=True) is False
     assert known.version == 1
     assert set(known.nodes()) == {1, 2}
+
+
+def test_a_node_listens_in_its_windows_unless_its_entry_says_always(city: City) -> None:
+    city.always.add(1)
+    city.write()
+    edit(city.folder / "registry.json", lambda d: d["nodes"]["00000002"].pop("listens"))
+    known = registry(city)
+    known.load()
+    assert {node: entry.listens_always for node, entry in known.nodes().items()} == {1: True, 2: False}
 
 
 def test_every_truncation_is_refused_or_whole(city: City) -> None:

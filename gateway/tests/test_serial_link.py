@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from lamppost_gateway import log
 from lamppost_gateway.backoff import Backoff
-from lamppost_gateway.links.base import Link
+from lamppost_gateway.links.base import Link, Signal
 from lamppost_gateway.links.serial import SerialLink
 from lamppost_gateway.metrics import Metrics
 from lamppost_protocol import slip
@@ -26,7 +26,7 @@ class Ear:
         self.messages: list[tuple[int, bytes]] = []
         self.changes: list[bool] = []
 
-    def heard(self, link: Link, message_type: int, body: bytes, received_at_ms: int) -> None:
+    def heard(self, link: Link, message_type: int, body: bytes, received_at_ms: int, signal: Signal | None = None) -> None:
         self.messages.append((message_type, body))
 
     def link_changed(self, link: Link) -> None:

@@ -27,10 +27,12 @@ from lamppost_gateway.outbox import Outbox
 from lamppost_gateway.outbox_rows import NewFrame, NodeState
 from lamppost_gateway.publisher import Publisher
 from lamppost_gateway.registry import Registry
+from lamppost_gateway.release_store import ReleaseStore
+from lamppost_gateway.releases import Releases
 from lamppost_gateway.store import Store
 from lamppost_gateway.topics import hex8
 from lamppost_gateway.verifier import VerifiedFrame
-from lamppost_protocol import beacons, frames, orders, records
+from lamppost_protocol import beacons, frames, orders, records, slip
 from lamppost_protocol.es256_host import HostSigner, generate_private_key, public_key
 
 NETWORK = 0x000A11CE
@@ -109,11 +111,17 @@ class Link:
         self.name = name
         self.is_up = True
         self.sent: list[bytes] = []
+        self.pieces: list[bytes] = []
 
-    def send(self, kind: int, body: bytes) -> bool:
+    def send(self, kind: int, body: bytes, node: int = 0) -> bool:
         if self.is_up:
-            self.sent.append(body)
+            (self.pieces if kind == slip.PIECE else self.sent).append(body)
         return self.is_up
+
+    waiting_bytes = 0
+
+    def carry_s(self, octets: int) -> float | None:
+        return 0.001
 
 
 class Node:
@@ -193,6 +201,7 @@ class Street:
         self.stranger = Node(0x99)
         self.link = Link("line")
         self.wall_offset_s = 0.0
+        self.free_bytes = 1 << 40
         text = self.text = f"""
 [gateway]
 id = "gw-1"
@@ -237,7 +246,11 @@ port = {port}
         self.downlinks.add_link(self.link)  # type: ignore[arg-type]
         parts = (self.config, self.store)
         self.orders = Orders(*parts, self.downlinks, self.registry, self.metrics, self.wall_s, resend_first_s)
-        self.publisher = Publisher(*parts, self.registry, self.metrics, self.orders, self.downlinks, self.wall_s, puback_limit_s, backoff)
+        self.release_store = ReleaseStore(self.folder / "releases", lambda _: self.free_bytes)
+        self.releases = Releases(self.release_store, self.orders, self.downlinks, self.metrics, self.wall_s)
+        self.releases.load()
+        told = (self.registry, self.metrics, self.orders, self.downlinks, self.releases)
+        self.publisher = Publisher(*parts, *told, self.wall_s, puback_limit_s, backoff)
         writer = asyncio.create_task(self.store.run())
         tasks = [asyncio.create_task(self.orders.run()), asyncio.create_task(self.publisher.run())]
         try:
@@ -260,7 +273,7 @@ port = {port}
         await self.store.write(self.store.outbox.commit_frames, list(new), states)
         verified = [verified_of(frame) for frame in new]
         for frame in new:
-            self.downlinks.heard(frame.node, frame.link, frame.received_at_ms)
+            self.downlinks.heard(frame.node, frame.link, frame.received_at_ms, frame.n + frame.count - 1, 1)
         self.publisher.frames_committed(verified)
         self.orders.frames_committed(verified)
 
@@ -359,12 +372,6 @@ class Bench:
     verified_of = staticmethod(verified_of)
 
     @staticmethod
-    def mosquitto(folder: Path) -> BrokerProcess:
-        if not has_mosquitto():
-            pytest.skip("mosquitto is not installed: make deps")
-        return BrokerProcess("mosquitto", folder)
-
-    @staticmethod
     def run(test: Callable[[], Awaitable[None]], deadline_s: float = 60.0) -> None:
         async def bounded() -> None:
             async with asyncio.timeout(deadline_s):
@@ -376,6 +383,16 @@ class Bench:
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[BrokerProcess]:
+    """A mosquitto that the test starts, after it has added to its configuration what it wants; ended whatever happens."""
+    if not has_mosquitto():
+        pytest.skip("mosquitto is not installed: make deps")
+    process = BrokerProcess("mosquitto", tmp_path)
+    yield process
+    process.kill()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from lamppost_gateway import documents
 from lamppost_gateway.outbox_rows import Loss, StoredFrame
 from lamppost_gateway.publisher_feeds import health_message, health_numbers
 from lamppost_gateway.topics import Topics, hex8, parse_hex8
-from lamppost_protocol import hello, kinds, profiles
+from lamppost_protocol import hello, kinds, profiles, tickets
 from lamppost_protocol.errors import RemoteError
 
 _AT_MS = 1_800_000_000_123
@@ -96,6 +96,8 @@ def test_words_for_enums_and_bits(bench: Any) -> None:
     values = record_document(bench, [kinds.LAMP, 0, 0, 1, 2, 3, 4, 5, 6, 7, 15, 0])["values"]
     assert values["cause"]["word"] == "code_15"
     assert record_document(bench, [kinds.LAMP, 0, 40])["quality"] == "code_40"
+    used = record_document(bench, [kinds.SERVICE, 0, 0, 43, 2, tickets.RESTART, 0, 7])
+    assert (used["fixture"], used["values"]["verb"]["word"], used["values"]["result"]["word"]) == ("service", "restart", "done")
 
 
 def test_unknown_profile_is_passed_on_raw(bench: Any) -> None:
@@ -248,6 +250,7 @@ def test_documents_of_the_authority(bench: Any, tmp_path: Any) -> None:
     check("beacon-signed", street.authority.beacon(None, 5))
     check("beacon-signed", street.authority.beacon(0x11, 6, bytes(8)))
     check("order-request", {"request_id": "a", "node": "00000011", "verb": "level", "fixture": "lamp", "level_percent": 40})
+    check("order-request", {"request_id": "a", "node": "00000011", "verb": "update", "manifest": "d2845f", "lease_s": 86400})
     check("order-response", {"request_id": "a", "order_id": 4, "node": "00000011", "verb": "level", "target": 1})
     check("order-response", {"request_id": "a", "error": "unknown_node", "reason": "no such node"})
     with pytest.raises(jsonschema.ValidationError):

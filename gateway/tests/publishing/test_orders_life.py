@@ -260,14 +260,38 @@ def test_order_never_sent_expires_by_the_gateways_word(bench: Any, quiet_street:
             street.wall_offset_s = 601.0
             street.orders.hello_heard("line", hello.Hello(bench.NETWORK, 0x11, 1, 0, None, 1, 1, ""))
             await bench.until(lambda: expired(street))
+            await bench.until(lambda: street.orders.open_count == 0)
             assert street.link.sent == []
-            assert street.orders.open_count == 0
 
     async def expired(street: Any) -> bool:
         events = await street.store.read(street.store.outbox.pending_order_events, 10)
         return [(e.state, json.loads(e.evidence)) for e in events][1:] == [
             (orders.EXPIRED, {"by": "gateway", "attempts": 0, "answered": False})
         ]
+
+    bench.run(test)
+
+
+def test_an_order_past_its_end_is_not_sent_again(bench: Any, quiet_street: Any) -> None:
+    """Sent into a window that nobody heard; its node sleeps past its end: when it is heard it gets the next order, never this one."""
+
+    async def test() -> None:
+        street = quiet_street
+        async with street.running(resend_first_s=0.05):
+            node = street.nodes[0x11]
+            short, long = street.authority.order(0x11, 7, life_s=600), street.authority.order(0x11, 8, life_s=90_000)
+            await street.commit(node.frame(BIN))
+            await taken(street, short)
+            await bench.until(lambda: street.link.sent != [])
+            street.link.is_up = False  # its windows are over, and it sleeps
+            await taken(street, long)
+            street.wall_offset_s = 605.0
+            street.link.is_up = True
+            sent = len(street.link.sent)
+            await street.commit(node.frame(BIN))
+            await bench.until(lambda: bytes.fromhex(long["frame"]) in street.link.sent)
+            assert street.link.sent[sent] == bytes.fromhex(long["frame"])
+            assert bytes.fromhex(short["frame"]) not in street.link.sent[sent:]
 
     bench.run(test)
 

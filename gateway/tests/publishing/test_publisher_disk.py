@@ -52,9 +52,9 @@ def test_order_waits_at_the_broker_until_there_is_room(bench: Any, street: Any, 
 
 
 @pytest.mark.mosquitto
-def test_order_not_yet_on_disk_is_the_brokers_when_the_gateway_dies(bench: Any, tmp_path: Any) -> None:
+def test_order_not_yet_on_disk_is_the_brokers_when_the_gateway_dies(bench: Any, mosquitto: Any, tmp_path: Any) -> None:
     """The gateway ends while an order waits for the disk; the broker delivers it again to the next run."""
-    broker = bench.mosquitto(tmp_path)
+    broker = mosquitto
     broker.start()
     street = bench.Street(tmp_path, broker.port)
     document = street.authority.order(0x11, 7)

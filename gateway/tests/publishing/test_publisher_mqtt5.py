@@ -23,14 +23,6 @@ from lamppost_gateway.mqtt_messages import Outgoing, json_message
 LAMP = [1, 0, 0, 60, 60, 472, 2301, 210, 980, 12345, 1, 0]
 
 
-@pytest.fixture
-def mosquitto(bench: Any, tmp_path: Path) -> Any:
-    """A mosquitto whose configuration the test adds to before `start`."""
-    process = bench.mosquitto(tmp_path)
-    yield process
-    process.kill()
-
-
 @pytest.mark.mosquitto
 def test_mqtt5_properties(bench: Any, mosquitto: Any, tmp_path: Path) -> None:
     """Content types, user properties of the frame, and an expiry on the retained status."""

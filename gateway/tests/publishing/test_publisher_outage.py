@@ -30,12 +30,12 @@ def day_of_frames(street: Any, bench: Any, nodes: int, every_s: int, days: int) 
     [(900, 1, 500), pytest.param(300, 3, 1000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
 )
 @pytest.mark.mosquitto
-def test_a_day_without_the_broker(bench: Any, tmp_path: Any, every_s: int, days: int, drain_per_s: int) -> None:
+def test_a_day_without_the_broker(bench: Any, mosquitto: Any, tmp_path: Any, every_s: int, days: int, drain_per_s: int) -> None:
     """100 nodes report all day into the outbox: nothing lost, order kept, live first, drain paced, times kept.
 
     The pace leaves room for the test's own subscriber, in the same process: behind one that cannot follow, live waits in the broker.
     """
-    broker = bench.mosquitto(tmp_path)
+    broker = mosquitto
     street = bench.Street(tmp_path, broker.port, f"[outbox]\ndrain_per_s = {drain_per_s}\nretention_h = 240")
     street.wall_offset_s = _RETURN_S - time.time()
     stored = day_of_frames(street, bench, 100, every_s, days)
@@ -82,9 +82,9 @@ def test_a_day_without_the_broker(bench: Any, tmp_path: Any, every_s: int, days:
 
 
 @pytest.mark.mosquitto
-def test_what_a_broker_confirmed_and_forgot_comes_again(bench: Any, tmp_path: Any) -> None:
+def test_what_a_broker_confirmed_and_forgot_comes_again(bench: Any, mosquitto: Any, tmp_path: Any) -> None:
     """Nobody had fetched it when the broker was killed with all it knew; the consumer of the next one gets every record."""
-    broker = bench.mosquitto(tmp_path)
+    broker = mosquitto
     street = bench.Street(tmp_path, broker.port)
 
     async def test() -> None:
@@ -108,10 +108,10 @@ def test_what_a_broker_confirmed_and_forgot_comes_again(bench: Any, tmp_path: An
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
 @pytest.mark.mosquitto
-def test_broker_killed_again_and_again_and_always_forgets(bench: Any, tmp_path: Any, rounds: int) -> None:
+def test_broker_killed_again_and_again_and_always_forgets(bench: Any, mosquitto: Any, tmp_path: Any, rounds: int) -> None:
     """kill -9 at random moments, restarted empty each time: the consumer ends up with every record."""
     chance = random.Random(rounds)
-    broker = bench.mosquitto(tmp_path)
+    broker = mosquitto
     street = bench.Street(tmp_path, broker.port)
     seen: set[tuple[int, int]] = set()
     expected: set[tuple[int, int]] = set()

@@ -141,7 +141,7 @@ class Daemon:
         street = self.street
         async with street.running():
             await self._before()
-            snapshot = Snapshot(street.config, "1.2.3", street.store, street.registry, street.downlinks, street.publisher)
+            snapshot = Snapshot(street.config, "1.2.3", street.store, street.registry, street.downlinks, street.publisher, street.releases)
             answers = {**snapshot.answers(), "resync": street.publisher.resync}
             server = asyncio.create_task(status.StatusServer(street.config.status.socket, answers).run())
             while not street.config.status.socket.exists():
