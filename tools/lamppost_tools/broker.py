@@ -1,9 +1,11 @@
 """The one door to the MQTT broker: connection settings, topics of the network, and errors that say what to try."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiomqtt
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +19,7 @@ BrokerLostError = aiomqtt.MqttError
 
 TOPIC_ROOT = "lamppost/v1"
 _CONNECT_DEADLINE_S = 5.0
+_CANCEL_AGAIN_S = 1.0
 
 
 class BrokerSettings(BaseModel):
@@ -46,6 +49,13 @@ class Topics:
         self.order_states = f"{self.root}/order/+/state"
         self.beacon_signed = f"{self.root}/beacon/signed"
         self.hellos = f"{self.root}/node/+/hello"
+        self.ticket_request = f"{self.root}/ticket/request"
+        self.ticket_response = f"{self.root}/ticket/response"
+        self.ticket_signed = f"{self.root}/ticket/signed"
+
+    def release(self, digest: bytes) -> str:
+        """Topic of a release's body; `digest`: its SHA-256."""
+        return f"{self.root}/release/{digest.hex()}"
 
     def order_state(self, order_id: int) -> str:
         """Topic of one order's states."""
@@ -82,6 +92,18 @@ async def connect(settings: BrokerSettings, identifier: str | None = None) -> As
             await client.__aexit__(None, None, None)
         except BrokerLostError:
             pass  # the connection was lost already; whoever uses it has seen that
+
+
+async def end_tasks(tasks: list[asyncio.Task[Any]]) -> None:
+    """Cancel until all have ended: Python 3.11's `wait_for`, within the library, may swallow one (CPython #86296)."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen here, so that asyncio does not report it again
 
 
 def _password(settings: BrokerSettings) -> str | None:

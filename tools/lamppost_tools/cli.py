@@ -6,8 +6,21 @@ from typing import Annotated
 
 import typer
 
-from lamppost_tools import cli_authority, cli_node, cli_order, cli_site, terminal
+from lamppost_tools import terminal
+from lamppost_tools.authority import cli as authority_cli
+from lamppost_tools.commission import cli as commission_cli
+from lamppost_tools.doctor import cli as doctor_cli
 from lamppost_tools.errors import EXIT_DONE, EXIT_NO, MissingError, ToolError
+from lamppost_tools.kit import cli as kit_cli
+from lamppost_tools.life import cli as life_cli
+from lamppost_tools.monitor import cli as monitor_cli
+from lamppost_tools.node import cli as node_cli
+from lamppost_tools.order import cli as order_cli
+from lamppost_tools.release import cli as release_cli
+from lamppost_tools.rollout import cli as rollout_cli
+from lamppost_tools.service import cli as service_cli
+from lamppost_tools.site import cli as site_cli
+from lamppost_tools.technician import cli as technician_cli
 
 app = typer.Typer(
     name="lamppost",
@@ -19,12 +32,24 @@ app = typer.Typer(
     "4 no answer in time. NO_COLOR is honoured. Example: lamppost demo --once",
 )
 frame_app = typer.Typer(no_args_is_help=True, help="Look into frames.")
-app.add_typer(cli_authority.app, name="authority")
-app.add_typer(cli_node.app, name="node")
-app.add_typer(cli_order.app, name="order")
-app.add_typer(cli_site.app, name="site")
+node_cli.app.command("rekey", epilog=life_cli.REKEY_EXAMPLE)(life_cli.rekey)
+node_cli.app.command("decommission", epilog=life_cli.DECOMMISSION_EXAMPLE)(life_cli.decommission)
+node_cli.app.command("reset", epilog=life_cli.RESET_EXAMPLE)(life_cli.reset)
+app.add_typer(authority_cli.app, name="authority")
+app.add_typer(node_cli.app, name="node")
+app.add_typer(order_cli.app, name="order")
+app.add_typer(release_cli.app, name="release")
+app.add_typer(rollout_cli.app, name="rollout")
+app.add_typer(site_cli.app, name="site")
+app.add_typer(kit_cli.app, name="kit")
+app.add_typer(technician_cli.app, name="technician")
 app.add_typer(frame_app, name="frame")
-app.command("plan", epilog="Example: lamppost plan site.toml --from 2027-03-01")(cli_site.plan)
+app.command("commission", epilog=commission_cli.EXAMPLE)(commission_cli.commission)
+app.command("flash", epilog=commission_cli.FLASH_EXAMPLE)(commission_cli.flash)
+app.command("doctor", epilog=doctor_cli.EXAMPLE)(doctor_cli.doctor)
+app.command("service", epilog=service_cli.EXAMPLE)(service_cli.service)
+app.command("monitor", epilog=monitor_cli.EXAMPLE)(monitor_cli.monitor)
+app.command("plan", epilog="Example: lamppost plan site.toml --from 2027-03-01")(site_cli.plan)
 
 
 @frame_app.callback()
@@ -40,12 +65,13 @@ def frame_decode(
     hop_keys: Annotated[Path | None, typer.Option(help="hop-keys.json (secret): checks acknowledgements")] = None,
     is_json: Annotated[bool, typer.Option("--json", help="one JSON document for machines")] = False,
 ) -> None:
-    """Every field of a frame, serial message or hello in words, valid or why not.
+    """Every field of a frame, packet, serial message or hello in words, valid or why not.
 
-    Takes a COSE message, octets of the serial line, or a hello. Ends with 1 when anything in it is refused.
+    Takes a COSE message, octets of a node's or a bridge's serial line, a packet of the air, or a hello. Ends with 1 when anything in it is
+    refused.
     """
-    from lamppost_tools import frame_decode as decoding
-    from lamppost_tools.frame_input import load_ring, read_octets
+    from lamppost_tools.frame import decode as decoding
+    from lamppost_tools.frame.input import load_ring, read_octets
 
     found = decoding.decode(read_octets(given), load_ring(registry, authority_key, hop_keys))
     if is_json:
@@ -70,7 +96,7 @@ def demo(
 
     Without --once it shows a live view until Ctrl-C. With --once it ends with 0 only if everything it promises held.
     """
-    from lamppost_tools.demo import run_demo
+    from lamppost_tools.demo.run import run_demo
 
     raise typer.Exit(run_demo(once, mqtt_port, state, seed, is_json))
 

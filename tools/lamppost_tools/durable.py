@@ -3,16 +3,42 @@
 A reader sees the old content or the new one, never a mixture (rename is atomic on one file system).
 """
 
+import fcntl
 import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from lamppost_tools.errors import MissingError, RefusedError
 
 OWNER_ONLY_MODE = 0o600
 PUBLIC_MODE = 0o644
+
+
+class FileLock:
+    """Held while one process uses what the file at `path` stands for; it ends with the process, however that ends."""
+
+    def __init__(self, path: Path, taken: str = "", next_step: str = "") -> None:
+        """`taken` and `next_step`: what the second one is told; left out: it waits."""
+        self._path = path
+        self._taken = taken
+        self._next_step = next_step
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        """Raises RefusedError when another process holds it and that is not waited for."""
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_MODE)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if self._taken else 0))
+        except OSError:
+            os.close(self._descriptor)
+            raise RefusedError(self._taken, self._next_step) from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.close(self._descriptor)
 
 
 def write_file(path: Path, data: bytes, mode: int = PUBLIC_MODE) -> None:
