@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from lamppost_tools.authority_init import init_authority
-from lamppost_tools.authority_settings import PUBLIC_NAME
+from lamppost_tools.authority.init import init_authority
+from lamppost_tools.authority.settings import PUBLIC_NAME
 from lamppost_tools.broker import BrokerSettings
-from lamppost_tools.enrol import KeySource, enrol_node
-from lamppost_tools.node_config import config_of_fixtures
-from lamppost_tools.registry import Registry
+from lamppost_tools.node.config import config_of_fixtures
+from lamppost_tools.node.enrol import KeySource, enrol_node
+from lamppost_tools.node.registry import Registry
 
 NETWORK = 0x0000CAFE
 LAMP_NODE = 0xA001
@@ -69,7 +69,7 @@ def broker_port() -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "lamppost_tools.demo_broker", "--port", str(port)],
+        [sys.executable, "-m", "lamppost_tools.demo.broker", "--port", str(port)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -9,14 +9,14 @@ import jsonschema
 import pytest
 from lamppost_protocol import beacons, cose, frames, kinds, orders
 from lamppost_protocol.es256_host import HostVerifier, generate_private_key
-from lamppost_tools.authority import Authority, open_authority
-from lamppost_tools.authority_init import init_authority
-from lamppost_tools.authority_key import load_key, save_key
-from lamppost_tools.authority_settings import load_settings
+from lamppost_tools.authority.authority import Authority, open_authority
+from lamppost_tools.authority.counters import CounterFile, FolderLock
+from lamppost_tools.authority.init import init_authority
+from lamppost_tools.authority.settings import load_settings
 from lamppost_tools.broker import BrokerSettings
-from lamppost_tools.counters import CounterFile, FolderLock
 from lamppost_tools.durable import read_json, write_json
 from lamppost_tools.errors import MissingError, RefusedError, ToolError, UsageError
+from lamppost_tools.key_file import load_key, save_key
 
 NOW_S = 1_800_000_000
 NODE = "0000a001"
@@ -147,6 +147,16 @@ def test_revoked_node_gets_no_order_and_no_beacon(city, authority):
     city.registry.revoke(0xA001)
     assert ask(authority, level_percent=30)[0]["reason"] == "revoked_node"
     assert authority.answer_hello(json.dumps({"node": NODE, "nonce": "00" * 8}).encode()) is None
+
+
+@pytest.mark.parametrize(("said", "epoch"), [(1, 1), (2, 2), (3, 1), (True, 1), (None, 1), ([], 1), ({}, 1)])
+def test_a_beacon_is_for_the_epoch_of_its_hello(city, authority, said, epoch):
+    """While a node is re-keyed only itself knows in which of two epochs it is; anything else is taken for the entry's own."""
+    city.registry.begin_rekey(0xA001, 2, bytes.fromhex("cd" * 64), bytes(range(32)), "00")
+    verifier = HostVerifier(bytes.fromhex(read_json(city.public, "")["public_key"]))
+    signed = authority.answer_hello(json.dumps({"node": NODE, "nonce": "00" * 8, "epoch": said}).encode())
+    frames.open_signed(cose.decode(bytes.fromhex(signed["frame"])), verifier, frames.BEACON, 0xCAFE, 0xA001, epoch)
+    assert (signed["epoch"], type(signed["epoch"])) == (epoch, int)
 
 
 def test_other_verbs(authority):

@@ -11,11 +11,14 @@ from collections.abc import Iterator
 
 import pytest
 from lamppost_protocol import beacons, cose, frames
-from lamppost_protocol.es256_host import HostVerifier
+from lamppost_protocol.es256_host import HostVerifier, generate_private_key, public_key
+from lamppost_tools.authority.public import read_authority_public
 from lamppost_tools.broker import BrokerSettings, Topics, connect
 from lamppost_tools.durable import read_json
 from lamppost_tools.errors import DeadlineError, MissingError, RefusedError
-from lamppost_tools.order_client import send_order, show_order
+from lamppost_tools.order.client import send_order, show_order
+from lamppost_tools.ticket.by_voice import ticket_of
+from lamppost_tools.ticket.client import ask_for_ticket
 
 NETWORK = 0xCAFE
 TOPICS = Topics(NETWORK)
@@ -266,7 +269,7 @@ def _broadcast_tx(port: int) -> int:
 
 def _start_broker(port: int) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "lamppost_tools.demo_broker", "--port", str(port)],
+        [sys.executable, "-m", "lamppost_tools.demo.broker", "--port", str(port)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -282,3 +285,33 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_a_ticket_over_the_broker(city_maker, broker_port, tmp_path):
+    """A listed technician's request comes back signed, as text too; a stranger's is refused by name; both hear it within the call."""
+    city = city_maker(port=broker_port)
+    key, nonce = public_key(generate_private_key()), bytes(range(8))
+    with (city.authority / "authority.toml").open("a") as settings:
+        settings.write(f'\n[[technician]]\nname = "R. Laub"\nkey = "{key.hex()}"\nscopes = ["look"]\n')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lamppost_tools", "authority", "run", "--state", str(city.authority), "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    request = {
+        "v": 1, "request_id": "mine", "node": "0000a001", "nonce": nonce.hex(), "technician_key": key.hex(), "scopes": ["look"],
+    }  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["text"].startswith("connected")
+        broker = BrokerSettings(port=broker_port)
+        signed = asyncio.run(ask_for_ticket(broker, NETWORK, request))
+        assert ticket_of(signed["text"], nonce, key, read_authority_public(city.public).issuer).hex() == signed["frame"]
+        with pytest.raises(RefusedError, match="unknown_technician"):
+            asyncio.run(ask_for_ticket(broker, NETWORK, {**request, "technician_key": public_key(generate_private_key()).hex()}))
+    finally:
+        process.kill()
+        said = [json.loads(line) for line in process.communicate()[0].splitlines()]
+    assert [line["level"] for line in said if "ticket" in line["text"]] == ["info", "warning"]
+    with pytest.raises(DeadlineError, match="no authority"):
+        asyncio.run(ask_for_ticket(broker, NETWORK, request))

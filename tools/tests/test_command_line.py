@@ -11,9 +11,15 @@ from lamppost_tools.cli import app
 from lamppost_tools.durable import read_json
 
 COMMANDS = [
-    ["authority", "init"], ["authority", "run"], ["node", "enrol"], ["node", "list"], ["node", "revoke"],
-    ["order", "dim"], ["order", "cancel"], ["order", "schedule"], ["order", "resend"], ["order", "show"],
+    ["authority", "init"], ["authority", "run"], ["authority", "ticket"],
+    ["node", "enrol"], ["node", "bridge"], ["node", "list"], ["node", "revoke"],
+    ["node", "rekey"], ["node", "decommission"], ["node", "reset"],
+    ["order", "dim"], ["order", "cancel"], ["order", "schedule"], ["order", "resend"], ["order", "show"], ["order", "update"],
+    ["release", "build"], ["release", "sign"], ["release", "check"], ["release", "publish"],
+    ["rollout", "start"], ["rollout", "resume"], ["rollout", "status"], ["rollout", "halt"],
     ["frame", "decode"], ["demo"], ["site", "check"], ["site", "new"], ["plan"],
+    ["kit", "init-key"], ["kit", "build"], ["kit", "verify"], ["technician", "init"],
+    ["technician", "check-record"], ["commission"], ["flash"], ["doctor"], ["monitor"], ["service"],
 ]  # fmt: skip
 
 
@@ -28,6 +34,12 @@ def all_commands(command, path=()):
 def test_every_command_is_here():
     """The list above is the whole program."""
     assert sorted(path for path, _ in all_commands(typer.main.get_command(app))) == sorted(tuple(c) for c in COMMANDS)
+
+
+def test_every_command_speaks_to_machines():
+    """No command without --json."""
+    commands = all_commands(typer.main.get_command(app))
+    assert [path for path, command in commands if not any("--json" in one.opts for one in command.params)] == []
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -144,9 +156,9 @@ def test_no_secret_in_objects_that_errors_might_show(city):
     """Whoever prints an authority, a key ring or a hop key sees no key."""
     import time
 
-    from lamppost_tools.authority import open_authority
-    from lamppost_tools.authority_settings import load_settings
-    from lamppost_tools.frame_input import load_ring
+    from lamppost_tools.authority.authority import open_authority
+    from lamppost_tools.authority.settings import load_settings
+    from lamppost_tools.frame.input import load_ring
 
     authority = open_authority(city.authority, load_settings(city.authority), lambda: int(time.time()))
     ring = load_ring(city.registry.path, city.public, city.registry.hop_keys_path)

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from lamppost_tools.demo_layout import NODES
-from lamppost_tools.registry import Registry
+from lamppost_tools.demo.layout import NODES
+from lamppost_tools.node.registry import Registry
 
 pytestmark = pytest.mark.skipif(
     shutil.which("micropython", path=str(Path(sys.executable).parent)) is None and shutil.which("micropython") is None,
@@ -64,11 +64,11 @@ def test_once_proves_everything(folder):
 
 
 def test_nodes_that_do_not_start_are_told(folder):
-    """When the firmware cannot run, the demo ends soon with 1, names the node and the folder with the logs."""
+    """When the firmware cannot run, the demo ends soon with 1, names the board and the folder with the logs."""
     process = demo("--once", "--state", str(folder), MICROPYTHON="/bin/false")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "lamp ended" in " ".join(out.split()).replace("│ ", "")
+    assert "bridge: ended with status 1" in " ".join(out.replace("│", " ").split())
     assert str(folder / "logs") in err.replace("\n", "")
     assert processes_of(folder) == []
 

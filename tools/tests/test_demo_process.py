@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lamppost_tools.demo_process import ProcessGroup
+from lamppost_tools.demo.process import ProcessGroup
 from lamppost_tools.errors import DeadlineError, MissingError
 
 SLEEPER = "import signal,time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
@@ -58,7 +58,7 @@ def test_close_ends_even_the_stubborn(tmp_path):
 def test_children_die_with_a_killed_demo(tmp_path):
     """kill -9 of the demo leaves no orphan: the guard ends the group."""
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom lamppost_tools.demo_process import ProcessGroup\n"
+        "import sys, time\nfrom pathlib import Path\nfrom lamppost_tools.demo.process import ProcessGroup\n"
         f"group = ProcessGroup(Path({str(tmp_path)!r})).__enter__()\n"
         f"child = group.start('a', [sys.executable, '-c', {SLEEPER!r}], {{}}, Path({str(tmp_path)!r}))\n"
         "child.wait_for_line('ready', 10)\nprint(child.process.pid, flush=True)\ntime.sleep(60)\n"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from lamppost_tools.broker import BrokerSettings
-from lamppost_tools.demo_layout import NODES, Checkout, Layout
-from lamppost_tools.demo_proof import _numbers
-from lamppost_tools.demo_street import WITNESS_ID, Street
-from lamppost_tools.demo_witness import Seen, Witness, is_contiguous, says_the_same
-from lamppost_tools.frame_input import load_ring
+from lamppost_tools.demo.layout import WIRED, Checkout, Layout
+from lamppost_tools.demo.proof import numbers_said
+from lamppost_tools.demo.street import WITNESS_ID, Street
+from lamppost_tools.demo.witness import Seen, Witness, is_contiguous, says_the_same
+from lamppost_tools.frame.input import load_ring
 
 RUN_S = float(os.environ.get("LAMPPOST_SOAK_S", "120"))
 MISHAPS = ("unplug", "kill_node", "power_cut", "kill_gateway", "broker", "noise")
@@ -20,12 +20,12 @@ MISHAPS = ("unplug", "kill_node", "power_cut", "kill_gateway", "broker", "noise"
 
 def mishap(street: Street, chance: random.Random) -> str:
     """Let one thing go wrong and come back."""
-    what, node = chance.choice(MISHAPS), chance.choice(NODES)
+    what, node = chance.choice(MISHAPS), chance.choice(WIRED)
     pause_s = chance.uniform(0.5, 4.0)
     if what == "unplug":
-        street.cables[node.name].unplug()
+        street.ask_bench(op="pull", cable=node.name)
         time.sleep(pause_s)
-        street.cables[node.name].plug()
+        street.ask_bench(op="plug", cable=node.name)
     elif what == "kill_node":
         street.ask_bench(op="kill", node=node.name)
     elif what == "power_cut":
@@ -37,7 +37,7 @@ def mishap(street: Street, chance: random.Random) -> str:
         time.sleep(pause_s)
         street.start_broker(WITNESS_ID)
     else:
-        street.cables[node.name].inject(chance.randbytes(chance.randrange(400)))
+        street.say(node.name, chance.randbytes(chance.randrange(400)))
     return f"{what} {node.name}"
 
 
@@ -64,7 +64,7 @@ def test_nothing_is_lost_whatever_happens(tmp_path: Path, seed: int) -> None:
             while time.monotonic() < end_s:
                 time.sleep(chance.uniform(2.0, 5.0))
                 done.append(mishap(street, chance))
-            said = {node.id: _numbers(street.cables[node.name]) for node in NODES}
+            said = {node.id: numbers_said(street, node.name) for node in WIRED}
 
             def is_whole(seen: Seen) -> bool:
                 known = {node: seen.numbers.get(node, set()) for node in said}

@@ -7,11 +7,11 @@ import pytest
 from lamppost_protocol import frames, kinds, records
 from lamppost_protocol.es256_host import HostSigner, generate_private_key, public_key
 from lamppost_tools.broker import BrokerSettings
-from lamppost_tools.demo_layout import NODES
-from lamppost_tools.demo_proof import _forge
-from lamppost_tools.demo_view import screen, screen_console
-from lamppost_tools.demo_witness import Seen, Witness, is_contiguous, says_the_same
-from lamppost_tools.frame_decode import KeyRing, decode_frame
+from lamppost_tools.demo.layout import NODES
+from lamppost_tools.demo.proof import _forge
+from lamppost_tools.demo.view import screen, screen_console
+from lamppost_tools.demo.witness import Seen, Witness, is_contiguous, says_the_same
+from lamppost_tools.frame.decode import KeyRing, decode_frame
 from rich.console import Console
 from rich.live import Live
 

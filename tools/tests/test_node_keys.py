@@ -6,8 +6,9 @@ import types
 from pathlib import Path
 
 import pytest
-from lamppost_node import config, local_time
-from lamppost_tools import node_keys
+from lamppost_node import config, local_time, lora_keys
+from lamppost_protocol.radio_limits import E22, fixture_problem
+from lamppost_tools.node import config_keys
 
 FIXTURES = Path(config.__file__).parent / "fixtures"
 
@@ -18,30 +19,29 @@ def rows(keys):
 
 def test_the_nodes_keys():
     """Names, defaults and ranges, in the firmware's order."""
-    assert rows(node_keys.NODE_KEYS) == list(config.NODE_KEYS)
-    assert node_keys.DST_RULES == local_time.RULES
-    assert (node_keys.MAX_FIXTURES, node_keys.MAX_CONFIG_BYTES) == (config.MAX_FIXTURES, config.MAX_BYTES)
+    assert rows(config_keys.NODE_KEYS) == list(config.NODE_KEYS)
+    assert rows(config_keys.LORA_KEYS) == list(lora_keys.KEYS)
+    assert config_keys.DST_RULES == local_time.RULES
+    assert (config_keys.MAX_FIXTURES, config_keys.MAX_CONFIG_BYTES) == (config.MAX_FIXTURES, config.MAX_BYTES)
 
 
 def test_every_fixtures_keys():
     """Every file of the firmware's fixtures has its rows here, and no other has."""
-    kinds = {path.stem for path in FIXTURES.glob("*.py")} - {"__init__"}
-    assert set(node_keys.FIXTURE_KEYS) == kinds
+    kinds = {path.stem for path in FIXTURES.glob("*.py") if not path.stem.endswith("_keys")} - {"__init__"}
+    assert set(config_keys.FIXTURE_KEYS) == kinds
     for kind in kinds:
-        module = importlib.import_module(f"lamppost_node.fixtures.{kind}")
-        assert rows(node_keys.FIXTURE_KEYS[kind]) == list(module.KEYS), kind
+        assert rows(config_keys.FIXTURE_KEYS[kind]) == list(config.declared_keys(kind) or ()), kind
 
 
-@pytest.mark.parametrize("instance", [node_keys.MAX_INSTANCE, node_keys.MAX_INSTANCE + 1])
+@pytest.mark.parametrize("instance", [config_keys.MAX_INSTANCE, config_keys.MAX_INSTANCE + 1])
 def test_the_largest_instance(instance):
     """The firmware takes instances up to the one named here and no further."""
     wanted = {"fixtures": [{"kind": "lamp", "instance": instance}]}
-    keys = importlib.import_module("lamppost_node.fixtures.lamp").KEYS
-    if instance == node_keys.MAX_INSTANCE:
-        assert config.check(wanted, lambda kind: keys)["fixtures"][0]["instance"] == instance
+    if instance == config_keys.MAX_INSTANCE:
+        assert config.check(wanted)["fixtures"][0]["instance"] == instance
     else:
         with pytest.raises(config.ConfigError):
-            config.check(wanted, lambda kind: keys)
+            config.check(wanted)
 
 
 def board_on_recorded_pins(monkeypatch):
@@ -68,15 +68,17 @@ def board_on_recorded_pins(monkeypatch):
 def test_the_boards_pins(monkeypatch):
     """Lamp outputs, sensor UART, bus: where `board.py` puts them, and no instance more."""
     board = board_on_recorded_pins(monkeypatch)
-    for instance in range(node_keys.INSTANCES["lamp"]):
-        pins = node_keys.pins_of("lamp", instance)
+    for instance in range(config_keys.INSTANCES["lamp"]):
+        pins = config_keys.pins_of("lamp", instance)
         assert (board.lamp_pwm(instance), board.lamp_relay(instance).number) == (pins["pwm_pin"], pins["relay_pin"])
         assert board.i2c(instance) == (pins["scl_pin"], pins["sda_pin"])
     with pytest.raises(IndexError):
-        board.lamp_pwm(node_keys.INSTANCES["lamp"])
+        board.lamp_pwm(config_keys.INSTANCES["lamp"])
+    with_uart = [kind for kind in config_keys.FIXTURE_KEYS if "uart_tx_pin" in config_keys.pins_of(kind, 0)]
+    assert with_uart == [kind for kind in config_keys.FIXTURE_KEYS if fixture_problem(E22, kind) is not None]
     for kind in ("bin", "air"):
-        pins = node_keys.pins_of(kind, 0)
+        pins = config_keys.pins_of(kind, 0)
         assert board.sensor_uart(0) == (pins["uart_tx_pin"], pins["uart_rx_pin"])
         assert board.i2c(0) == (pins["scl_pin"], pins["sda_pin"])
         with pytest.raises(ValueError, match="one serial sensor"):
-            board.sensor_uart(node_keys.INSTANCES[kind])
+            board.sensor_uart(config_keys.INSTANCES[kind])

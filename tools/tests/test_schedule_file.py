@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 from lamppost_tools.errors import MissingError, UsageError
-from lamppost_tools.schedule_file import load_schedule, schedule_in_words, schedule_of
+from lamppost_tools.order.schedule_file import load_schedule, schedule_in_words, schedule_of
 
 TEXT = """
 default_level = 100

@@ -7,16 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lamppost_node import config as node_config
-from lamppost_node.fixtures import air, lamp
-from lamppost_node.fixtures import bin as litter_bin
 from lamppost_node.lighting.decision import Decision
 from lamppost_node.settings import Settings
 from lamppost_protocol import cbor
 from lamppost_tools.errors import MissingError, RefusedError, UsageError
-from lamppost_tools.site_document import Document
-from lamppost_tools.site_file import load_site, node_of_site, read_site
-from lamppost_tools.site_place import implausible
-from lamppost_tools.site_rules import PACE_KEYS, check_document
+from lamppost_tools.site.document import Document
+from lamppost_tools.site.file import load_site, node_of_site, read_site
+from lamppost_tools.site.place import implausible
+from lamppost_tools.site.rules import PACE_KEYS, check_document
 
 SITE = """name = "Lindenstrasse"
 network = "0000cafe"
@@ -46,6 +44,7 @@ region = "EU868"
 channels_hz = [868100000,
   868300000]
 power_dbm = 14
+downlink_hz = 869525000
 [[node]]
 asset = "post 14"
 id = "0a0b0c0d"
@@ -84,22 +83,22 @@ MISTAKES = [
     ("first = 2026-12-31", "erste = 2026-12-31", 21, "first is missing"),
     ("  868300000", "  862000000", 27, "863.000 to 865.000 MHz"),
     ("power_dbm = 14", "power_dbm = 20", 28, "set power_dbm to 16 at most"),
-    ('id = "0a0b0c0d"', "id = 42", 31, "8 lower-case hex digits"),
-    ('port = "/dev/serial/by-id/a"', 'spreading_factor = 7, port = "/dev/serial/by-id/a"', 32, "no spreading factor"),
-    ('{ kind = "air" }', '{ kind = "aire" }', 34, 'write "air"'),
-    ("stagger_s = 0", "stager_s = 0", 35, "write stagger_s"),
-    ("relay_pin = 26", "relay_pin = 25", 35, "the firmware has it on 26"),
-    ('asset = "bin 7"', 'asset = "post 14"', 38, "on line 30 too"),
-    ('id = "0a0b0c0e"', 'id = "00000000"', 39, "not all zero"),
-    ("report_s = 1800", 'report_s = "1800"', 40, "1 to 86,400 s"),
-    ('supply = "battery"', 'supply = "batery"', 41, 'write "battery"'),
-    ("battery_mah = 19000", "battery_mah = -1", 42, "1 to 1,000,000 mAh"),
-    ("spreading_factor = 9", "spreading_factor = 13", 43, "5 to 12"),
-    ('kind = "lora"', 'kind = "lorra"', 43, 'write "lora"'),
+    ('id = "0a0b0c0d"', "id = 42", 32, "8 lower-case hex digits"),
+    ('port = "/dev/serial/by-id/a"', 'spreading_factor = 7, port = "/dev/serial/by-id/a"', 33, "no spreading factor"),
+    ('{ kind = "air" }', '{ kind = "aire" }', 35, 'write "air"'),
+    ("stagger_s = 0", "stager_s = 0", 36, "write stagger_s"),
+    ("relay_pin = 26", "relay_pin = 25", 36, "the firmware has it on 26"),
+    ('asset = "bin 7"', 'asset = "post 14"', 39, "on line 31 too"),
+    ('id = "0a0b0c0e"', 'id = "00000000"', 40, "not all zero"),
+    ("report_s = 1800", 'report_s = "1800"', 41, "1 to 86,400 s"),
+    ('supply = "battery"', 'supply = "batery"', 42, 'write "battery"'),
+    ("battery_mah = 19000", "battery_mah = -1", 43, "1 to 1,000,000 mAh"),
+    ("spreading_factor = 9", "spreading_factor = 13", 44, "5 to 12"),
+    ('kind = "lora"', 'kind = "lorra"', 44, 'write "lora"'),
     ('region = "EU868"', 'region = "EU686"', 25, 'write "EU868"'),
-    ("height_mm = 1200", "full_mm = 1200", 44, "full_mm must be below height_mm"),
-    ('/by-id/b" }', '/by-id/a" }', 47, "on line 32 too"),
-    ('[{ kind = "lamp" }]', '[{ kind = "lamp" }, { kind = "bin" }, { kind = "air" }]', 48, "sensor UART"),
+    ("height_mm = 1200", "full_mm = 1200", 45, "full_mm must be below height_mm"),
+    ('/by-id/b" }', '/by-id/a" }', 48, "on line 33 too"),
+    ('[{ kind = "lamp" }]', '[{ kind = "lamp" }, { kind = "bin" }, { kind = "air" }]', 49, "sensor UART"),
 ]  # fmt: skip
 
 
@@ -110,15 +109,17 @@ def problems(text, folder=Path()):
 
 
 def test_a_right_file_passes(tmp_path):
-    """No mistake; one remark, that a radio can only be planned; the defaults reach the nodes."""
+    """No mistake, no remark; the defaults reach the nodes, the radio those that are on LoRa."""
     path = tmp_path / "site.toml"
     path.write_text(SITE)
     site, found, remarks = read_site(path)
-    assert (found, [(remark.line, remark.what) for remark in remarks]) == ([], [(43, "the firmware has no LoRa link yet")])
+    assert (found, remarks) == ([], [])
     post, bin_7, _ = site.nodes
     assert (post.id, post.config["report_s"], bin_7.config["report_s"]) == (0x0A0B0C0D, 900, 1800)
     assert post.config["fixtures"][1] == {"kind": "lamp", "instance": 0, "power_100_dw": 600, "stagger_s": 0}
     assert list(post.schedules) == ["lamp"]
+    lora = {"region": "EU868", "channels_hz": [868100000, 868300000], "power_dbm": 14, "downlink_hz": 869525000, "spreading_factor": 9}
+    assert (bin_7.config["lora"], "lora" in post.config) == (lora, False)
     assert (bin_7.spreading_factor, bin_7.battery_mah, site.outbox_mb, site.network) == (9, 19000, 512, 0xCAFE)
 
 
@@ -190,6 +191,16 @@ def test_what_is_missing_is_said(text, words):
     assert any(words in problem.what for problem in problems(text))
 
 
+def test_who_sleeps_has_a_radio():
+    """A bin that sleeps on LoRa passes; on a cable, or beside a lamp, its node is named."""
+    sleeping = SITE.replace("height_mm = 1200", "sleep_s = 600")
+    assert problems(sleeping) == []
+    cable = sleeping.replace('kind = "lora", spreading_factor = 9', 'kind = "serial", port = "/dev/serial/by-id/c"')
+    assert [(problem.line, "on a cable" in problem.what) for problem in problems(cable)] == [(45, True)]
+    (beside,) = problems(sleeping.replace("sleep_s = 600 }", 'sleep_s = 600 }, { kind = "lamp" }'))
+    assert "lamp does not" in beside.what
+
+
 def test_not_toml_says_on_which_line(tmp_path):
     """A file that is no TOML has one mistake, with its line; what is not there is another matter."""
     path = tmp_path / "site.toml"
@@ -242,7 +253,7 @@ def test_a_node_elsewhere_has_its_own_place():
     site = check_document(document)
     assert [node.config["latitude_deg"] for node in site.nodes] == [52.52, 52.52, 52.6]
     assert document.problems == []
-    assert [problem.line for problem in problems(SITE.replace('asset = "post 15"\n', own.replace("13.5", "-73.5")))] == [47]
+    assert [problem.line for problem in problems(SITE.replace('asset = "post 15"\n', own.replace("13.5", "-73.5")))] == [48]
 
 
 def test_a_node_of_the_site_is_enrolled(lamppost, city, tmp_path):
@@ -257,8 +268,7 @@ def test_a_node_of_the_site_is_enrolled(lamppost, city, tmp_path):
     made = json.loads(done.stdout)
     assert (made["node"], made["asset"], made["fixtures"]) == ("0a0b0c0d", "post 14", ["air", "lamp"])
     flash = Path(made["flash_folder"])
-    keys = {"lamp": lamp.KEYS, "bin": litter_bin.KEYS, "air": air.KEYS}
-    values = node_config.decode((flash / "config.cbor").read_bytes(), keys.get)
+    values = node_config.decode((flash / "config.cbor").read_bytes())
     assert (values["latitude_udeg"], values["report_s"], values["fixtures"][1]["power_100_dw"]) == (52_520_000, 900, 600)
     node = Decision(Settings(FolderFlash(flash)), ("lamp.schedule", "lamp.leases"), None, 100, 10, 7200, 0)
     assert not node.is_schedule_missing
@@ -278,15 +288,13 @@ class FolderFlash:
 
 
 def test_what_cannot_be_enrolled_says_why(tmp_path):
-    """No asset among several, a stranger's, a node on LoRa, another network, a file with mistakes."""
+    """No asset among several, a stranger's, another network, a file with mistakes."""
     path = tmp_path / "site.toml"
     path.write_text(SITE)
     with pytest.raises(UsageError, match="which one"):
         node_of_site(path, None, 0xCAFE)
     with pytest.raises(RefusedError, match="no node has asset"):
         node_of_site(path, "post 99", 0xCAFE)
-    with pytest.raises(RefusedError, match="no LoRa link yet"):
-        node_of_site(path, "bin 7", 0xCAFE)
     with pytest.raises(RefusedError, match="network 0000cafe"):
         node_of_site(path, "post 14", 0xBEEF)
     path.write_text(SITE.replace("report_s = 900", "report_s = 0"))
@@ -310,3 +318,28 @@ def test_the_command_tells_all_mistakes_and_ends_with_one(lamppost, tmp_path):
     path.write_text(SITE)
     assert lamppost("site", "check", str(path)).returncode == 0
     assert lamppost("site", "check", str(tmp_path / "nowhere.toml")).returncode == 3
+
+
+def test_a_node_has_the_chip_that_it_or_the_defaults_name():
+    """The node's own word counts; a chip that cannot do what [lora] asks for is told at the node, an unknown one at its own line."""
+    text = SITE.replace("report_s = 900\n", 'report_s = 900\nradio = "sx1276"\n').replace(
+        'id = "0a0b0c0d"', 'id = "0a0b0c0d"\nradio = "sx1262"'
+    )
+    document = Document(text, "site.toml", Path())
+    site = check_document(document)
+    assert document.problems == []
+    assert [node.config.get("radio") for node in site.nodes] == ["sx1262", "sx1276", "sx1276"]
+    (problem,) = problems(SITE.replace("battery_mah = 19000", 'battery_mah = 19000\nradio = "sx1726"'))
+    assert (problem.line, problem.fix) == (44, 'write "sx1276"')
+    found = problems(
+        SITE.replace("battery_mah = 19000", 'battery_mah = 19000\nradio = "sx1276"').replace("power_dbm = 14", "power_dbm = 1")
+    )
+    assert [(problem.line, "an sx1276 has 2 to 17" in problem.what) for problem in found] == [(38, True)]
+
+
+def test_an_e22_has_a_street_of_its_own():
+    """Mixed with chips, which it does not hear, it is told at its node."""
+    text = SITE.replace('{ kind = "serial", port = "/dev/serial/by-id/b" }', '{ kind = "lora" }\nradio = "e22"')
+    (problem,) = problems(text)
+    assert "node.3: an e22 among nodes with an sx1262" in problem.what
+    assert "a gateway of its own" in problem.fix

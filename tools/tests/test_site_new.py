@@ -7,11 +7,12 @@ import stat
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from lamppost_protocol.radio_limits import E22_WRAP
 from lamppost_tools.errors import UsageError
-from lamppost_tools.node_keys import FIXTURE_KEYS
-from lamppost_tools.site_file import read_site
-from lamppost_tools.site_new import QUESTIONS, answers, site_text, write_site
-from lamppost_tools.site_rules import PACE_KEYS
+from lamppost_tools.node.config_keys import FIXTURE_KEYS
+from lamppost_tools.site.file import read_site
+from lamppost_tools.site.new import QUESTIONS, answers, site_text, write_site
+from lamppost_tools.site.rules import PACE_KEYS
 
 OPTIONS = {
     "name": st.text(max_size=20),
@@ -22,6 +23,7 @@ OPTIONS = {
     "kind": st.sampled_from(["lamp", "bin", "air"]),
     "nodes": st.integers(1, 4).map(str),
     "link": st.sampled_from(["serial", "lora"]),
+    "radio": st.sampled_from(["sx1262", "sx1276", "e22"]),
     "region": st.sampled_from(["EU868", "US915", "AS923", "AS923-JP", "AU915", "IN865"]),
     "report": st.integers(1, 86_400).map(str),
     "power": st.integers(1, 10_000).map(str),
@@ -52,6 +54,25 @@ def test_every_region_gets_a_lawful_radio(tmp_path, region):
     """The radio it writes keeps that region's law."""
     found = answers({"link": "lora", "region": region}, None)
     assert write_site(tmp_path / "site.toml", site_text(found), False).radio.region == region
+
+
+@pytest.mark.parametrize("region", ["EU868", "US915", "AU915"])
+def test_an_e22_gets_a_lawful_radio_where_there_is_one(tmp_path, region):
+    """On channels that it has, up and down apart, with a power that it has."""
+    site = write_site(tmp_path / "site.toml", site_text(answers({"link": "lora", "radio": "e22", "region": region}, None)), False)
+    assert (site.radio.region, site.radio.spreading_factor, site.radio.bandwidth_hz) == (region, 11, 500_000)
+    assert site.radio.wrap == site.downlink.wrap == E22_WRAP
+    assert [node.config["radio"] for node in site.nodes] == ["e22"]
+
+
+@pytest.mark.parametrize(
+    ("given_options", "words"),
+    [({"region": "IN865"}, "500 kHz wide"), ({"region": "AS923-JP"}, "500 kHz wide"), ({"kind": "bin"}, "UART"), ({"kind": "air"}, "UART")],
+)
+def test_what_an_e22_cannot_be_used_for_is_refused(given_options, words):
+    """Where 500 kHz are unlawful, and for a node whose sensor has the UART."""
+    with pytest.raises(UsageError, match=words):
+        answers({"link": "lora", "radio": "e22", **given_options}, None)
 
 
 @pytest.mark.parametrize("kind", ["lamp", "bin", "air"])

@@ -5,7 +5,7 @@ import tomllib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lamppost_tools.toml_lines import toml_lines
+from lamppost_tools.site.toml_lines import toml_lines
 
 TEXT = '''# a comment = 1
 a = 1
