@@ -27,14 +27,18 @@ _MOST_PENDING_BYTES = 1 << 16  # a reader that is absent loses what is above thi
 class Cable:
     """Owns its thread and file descriptors until `close`. `up` and `down`: messages that entered it, before any fault.
 
-    `up_damaged`: for each message in `up` whether the line damaged it. `heard_up`: what came out towards the hosts.
+    `up_damaged`: for each message in `up` whether the line damaged it. `heard_up`: what came out towards the hosts. `most_kept`: of the
+    messages at least so many newest are remembered, and never twice as many; None: all.
     """
 
-    def __init__(self, folder: Path, name: str, hosts: Sequence[str] = ("host",), seed: int = 0) -> None:
+    def __init__(
+        self, folder: Path, name: str, hosts: Sequence[str] = ("host",), seed: int = 0, most_kept: int | None = None
+    ) -> None:  # fmt: skip
         self._paths = {end: folder / f"{name}.{end}" for end in (DEVICE, *hosts)}
         self._ends: dict[str, _Terminal] = {end: _Terminal(path) for end, path in self._paths.items()}
         self._cutters = {end: _Cutter() for end in self._paths}
         self._seed = seed
+        self._most_kept = most_kept
         self._faulty_up: FaultyLine | None = None
         self._faulty_down: FaultyLine | None = None
         self._to_say: list[tuple[str, bytes]] = []
@@ -122,8 +126,10 @@ class Cable:
             if self._wake_read in readable:
                 os.read(self._wake_read, _READ_BYTES)
                 readable.remove(self._wake_read)
+            with self.changes:
+                now = dict(self._ends)  # what is said after `plug` has returned reaches the new end, though this thread was waiting
             for master in readable:
-                self._carry(by_master[master], ends)
+                self._carry(by_master[master], ends | now)
             for master in writable:
                 ends[by_master[master]].flush()
 
@@ -145,9 +151,17 @@ class Cable:
                     self.up_damaged.append(is_damaged or self._is_start_damaged)
             if end == DEVICE:
                 self.heard_up += b"".join(piece.data for piece in out)
+            if self._most_kept is not None:
+                self._forget(self._most_kept)
         for target in [DEVICE] if end != DEVICE else [name for name in ends if name != DEVICE]:
             if target in ends:
                 ends[target].push(*out)
+
+    def _forget(self, most_kept: int) -> None:
+        for remembered in (self.up, self.up_damaged, self.down):
+            if len(remembered) >= 2 * most_kept:
+                del remembered[:-most_kept]
+        self.heard_up.clear()
 
 
 class _Cutter:

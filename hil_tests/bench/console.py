@@ -21,6 +21,7 @@ from bench.deadline import DEADLINE_S, Changes
 _READ_BYTES = 4096
 _LAST_WORDS_BYTES = 800
 _QUIET_S = 5.0  # one read of the transport, whose handshakes have no other limit; its own limits have this resolution
+_TRIES = 3
 
 
 class Port(Protocol):
@@ -144,17 +145,25 @@ class Console:
         """
         with self.lent() as path:
             # Not exclusive: that lock would outlive its owner in whatever another thread is just starting, until it has started.
-            transport = SerialTransport(path, exclusive=False, timeout=_QUIET_S)
+            transport = SerialTransport(path, exclusive=False, timeout=min(_QUIET_S, deadline_s))
             try:
-                try:
-                    transport.enter_raw_repl(soft_reset=soft_reset, timeout_overall=deadline_s)
-                except TransportError as error:
-                    raise ConsoleError(self.report(f"a raw REPL within {deadline_s:.0f} s ({error})")) from None
+                self._enter(transport, soft_reset, deadline_s)
                 yield Repl(self, transport)
             finally:
                 if transport.in_raw_repl:
                     transport.exit_raw_repl()
                 transport.serial.close()
+
+    def _enter(self, transport: SerialTransport, soft_reset: bool, deadline_s: float) -> None:
+        """Again while the device lives: one that started anew at the first Ctrl-C has not heard the rest of the handshake."""
+        for attempt in range(_TRIES):
+            mark = self.mark()
+            try:
+                transport.enter_raw_repl(soft_reset=soft_reset, timeout_overall=deadline_s)
+                return
+            except TransportError as error:
+                if attempt == _TRIES - 1 or not self.said(mark):
+                    raise ConsoleError(self.report(f"a raw REPL within {deadline_s:.0f} s ({error})")) from None
 
     # -- the thread -----------------------------------------------------------------------------------------------------
 

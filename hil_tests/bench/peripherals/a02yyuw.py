@@ -14,6 +14,8 @@ from .street import uniform
 
 FIXED_SPEED_M_S = 343.2
 _PERIOD_S = 0.2
+_START_S = 0.5
+"""From its supply to its first frame: nothing is published, and this is a guess."""
 _BLIND_MM = 30
 _RANGE_MM = 4500
 
@@ -38,8 +40,18 @@ class A02YYUW(UartModel):
         self._temperature_c = temperature_c
         self._frame_number = 0
         self._stuck_mm: int | None = None
+        self._has_supply = True
+
+    def power_on(self, now_s: float) -> None:
+        self._has_supply = True
+        self._frame_number = int((now_s + _START_S) / _PERIOD_S) + 1
+
+    def power_off(self, now_s: float) -> None:
+        self._has_supply = False
 
     def advance(self, now_s: float) -> None:
+        if not self._has_supply:
+            return
         while self._frame_number * _PERIOD_S <= now_s:
             if self.is_full() or not self._port_baud:
                 self._frame_number = int(now_s / _PERIOD_S) + 1

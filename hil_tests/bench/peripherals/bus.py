@@ -65,7 +65,10 @@ class UartModel:
         self._buffer.clear()
 
     def power_on(self, now_s: float) -> None:
-        """The supply comes on after a power cut."""
+        """The supply comes on after a power cut, or at a switch."""
+
+    def power_off(self, now_s: float) -> None:
+        """A switch takes the supply away."""
 
     def advance(self, now_s: float) -> None:
         """Send what is due up to now. Time never runs backwards."""

@@ -4,22 +4,25 @@ Deterministic: time comes with every call, nothing reads a clock. server.py is o
 """
 
 import hashlib
+from collections.abc import Callable
 
 from .a02yyuw import A02YYUW
 from .ade7953 import ADDRESS as ADE7953_ADDRESS
 from .ade7953 import ADE7953
 from .bus import I2CModel, UartModel
+from .e22 import E22
 from .ether import Ether, Station
 from .lamp import Lamp
 from .lis3dh import ADDRESS as LIS3DH_ADDRESS
 from .lis3dh import LIS3DH
 from .pms5003 import PMS5003
-from .requests import HARD_RESET, PWRON_RESET, WDT_RESET, Requests
+from .requests import DEEPSLEEP_RESET, HARD_RESET, PWRON_RESET, WDT_RESET, Requests
 from .sht4x import ADDRESS as SHT4X_ADDRESS
 from .sht4x import SHT4x
 from .street import Street, uniform
 from .sx1262 import SX1262
-from .wirings import COMMON_FAULTS, WIRINGS
+from .sx1276 import SX1276
+from .wirings import COMMON_FAULTS, RADIO_BUSY_PIN, RADIO_DIO_PIN, RADIO_NRESET_PIN, RADIO_NSS_PIN, WIRINGS
 
 # From the sensor under the lid to the floor; the bin counts as full at FULL_MM below the sensor.
 BIN_DEPTH_MM = 1000
@@ -27,6 +30,15 @@ BIN_FULL_MM = 150
 _LID_OPEN_MM = 2500
 _RTC_2000_UNIX_S = 946684800
 SETTINGS = ("waste_mm", "tilt_deg", "lid", "x_m", "y_m")
+
+
+def unique_id(seed: int, name: str) -> bytes:
+    """A chip's own number of six octets: locally administered, as a made-up MAC must be."""
+    return b"\x02" + _digest(seed, name)[8:13]
+
+
+def _digest(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 
 class Cabinet:
@@ -40,9 +52,8 @@ class Cabinet:
         self.fault_table = {**faults, **COMMON_FAULTS}
         self.faults: dict[str, float] = {}
         self.settings: dict[str, float] = {}
-        digest = hashlib.sha256(f"{street.seed}:{name}".encode()).digest()
-        self.seed = int.from_bytes(digest[:8], "big")
-        self.unique_id = b"\x02" + digest[8:13]  # locally administered, as a made-up MAC must be
+        self.seed = int.from_bytes(_digest(street.seed, name)[:8], "big")
+        self.unique_id = unique_id(street.seed, name)
 
         self._bin_faults: dict[str, float] = {}
         self._own_faults: dict[str, float] = {}
@@ -59,10 +70,31 @@ class Cabinet:
             self.uart = A02YYUW(self.seed, self.distance_mm, self.temperature_c)
         if "particles" in parts:
             self.uart = PMS5003(self.seed, lambda at_s: street.pm25_ug_m3(street.unix_s(at_s)), self.humidity_percent)
-        self.radio: SX1262 | None = None
+        self.radio: SX1262 | SX1276 | E22 | None = None
+        self.radio_outputs: dict[int, Callable[[float], int]] = {}
+        self.radio_inputs: dict[int, Callable[[int, float], None]] = {}
+        """By pin; not driven, each is pulled up."""
         if "radio" in parts:
             ppm = 2.0 - 4.0 * uniform(self.seed, 80, 0)  # a TCXO
-            self.radio = SX1262(self.seed, ether or Ether(street.seed), Station(name), ppm)
+            self.radio = sx1262 = SX1262(self.seed, ether or Ether(street.seed), Station(name), ppm)
+            self.radio_outputs = {RADIO_BUSY_PIN: sx1262.busy, RADIO_DIO_PIN: sx1262.dio1}
+            self.radio_inputs = {RADIO_NSS_PIN: sx1262.select, RADIO_NRESET_PIN: sx1262.reset}
+        if "sx1276" in parts:
+            ppm = 10.0 - 20.0 * uniform(self.seed, 80, 0)  # a crystal
+            self.radio = sx1276 = SX1276(self.seed, ether or Ether(street.seed), Station(name), ppm)
+            self.radio_outputs = {RADIO_BUSY_PIN: sx1276.dio1, RADIO_DIO_PIN: sx1276.dio0}
+            self.radio_inputs = {RADIO_NSS_PIN: sx1276.select, RADIO_NRESET_PIN: sx1276.reset}
+        if "e22" in parts:
+            ppm = 10.0 - 20.0 * uniform(self.seed, 80, 0)
+            self.radio = self.uart = e22 = E22(self.seed, ether or Ether(street.seed), Station(name), ppm)
+            self.radio_outputs = {RADIO_DIO_PIN: e22.aux}
+            self.radio_inputs = {RADIO_NSS_PIN: e22.m0, RADIO_NRESET_PIN: e22.m1}
+        self._has_switch = "supply_switch" in parts
+        self.sensor_fed_s = 0.0
+        """For how long a switched sensor had its supply, up to when it was last switched off."""
+        self._fed_since_s: float | None = None
+        if self._has_switch and self.uart is not None:
+            self.uart.power_off(now_s)
         self._fault_homes: dict[str, dict[str, float]] = {"bin": self._bin_faults, "cabinet": self._own_faults}
         if self.lamp is not None:
             self._fault_homes["lamp"] = self.lamp.faults
@@ -82,6 +114,7 @@ class Cabinet:
         self.starts = 0
         self.watchdog_kills = 0
         self.resets = 0
+        self.sleeps = 0
         self.next_cause = PWRON_RESET
         self.latch: dict[int, int] = {}
         self.watchdog_s = 0.0
@@ -100,12 +133,12 @@ class Cabinet:
         """The chip comes out of reset with all pins released: the cause the program will read."""
         self.release(now_s)
         cause, self.next_cause = self.next_cause, HARD_RESET
-        if cause == PWRON_RESET:
+        if cause == PWRON_RESET:  # waking from a deep sleep is none: all chips kept their supply
             for chip in self.i2c.values():
                 chip.power_on(now_s)
-            if self.uart is not None:
+            if self.uart is not None and not self._has_switch:
                 self.uart.power_on(now_s)
-            if self.radio is not None:
+            if self.radio is not None and self.radio is not self.uart:
                 self.radio.power_on(now_s)
         self.is_running = True
         self.starts += 1
@@ -121,8 +154,27 @@ class Cabinet:
             self.lamp.set_relay(now_s, False, "released")
         if self.uart is not None:
             self.uart.close()
-        if self.radio is not None:
-            self.radio.select(1, now_s)
+        self.feed_sensor(False, now_s)
+        for drive in self.radio_inputs.values():
+            drive(1, now_s)
+
+    def feed_sensor(self, is_fed: bool, now_s: float) -> None:
+        """The switch of the UART's sensor, where there is one."""
+        if not self._has_switch or self.uart is None or is_fed == (self._fed_since_s is not None):
+            return
+        if is_fed:
+            self._fed_since_s = now_s
+            self.uart.power_on(now_s)
+        elif self._fed_since_s is not None:
+            self.sensor_fed_s += now_s - self._fed_since_s
+            self._fed_since_s = None
+            self.uart.power_off(now_s)
+
+    def sleep(self, now_s: float) -> None:
+        """Deep sleep begins: pins float, the watchdog is off, and the RTC's memory stays."""
+        self.sleeps += 1
+        self.release(now_s)
+        self.next_cause = DEEPSLEEP_RESET
 
     def watchdog_bites(self) -> None:
         """The caller kills the program now; its next start says WDT_RESET."""
@@ -184,7 +236,7 @@ class Cabinet:
 
     def temperature_c(self, now_s: float) -> float:
         """Air at the sensor: a bin's inside is a little warmer than the street, and hot when it burns."""
-        inside_c = 2.0 if self.wiring == "bin" else 0.0
+        inside_c = 2.0 if self.wiring.startswith("bin") else 0.0
         return self.street.temperature_c(self.street.unix_s(now_s)) + inside_c + self._bin_faults.get("fire", 0.0)
 
     def humidity_percent(self, now_s: float) -> float:
@@ -215,7 +267,7 @@ class Cabinet:
         }
         if self.lamp is not None:
             state["lamp"] = self.lamp.state(now_s)
-        if self.wiring == "bin":
+        if self.wiring.startswith("bin"):
             fill = self.waste_mm(now_s) / (BIN_DEPTH_MM - BIN_FULL_MM)
             state["bin"] = {
                 "distance_mm": self.distance_mm(now_s),

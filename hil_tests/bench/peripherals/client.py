@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,13 @@ class Program:
 class Bench:
     """A running server and a control connection to it."""
 
-    def __init__(self, folder: Path, *nodes: str) -> None:
+    def __init__(self, folder: Path, *nodes: str, cables: Sequence[str] = ()) -> None:
         self.folder = folder
         arguments = ["--seed", "3", "--control", str(folder / "control"), "--start-unix", "1750000000"]
         for node in nodes:
             arguments += ["--node", f"{node}:{folder / node.partition(':')[0]}"]
+        for cable in cables:
+            arguments += ["--cable", f"{cable}:{folder}"]
         self.process = subprocess.Popen([sys.executable, "-m", "bench.peripherals.server", *arguments], cwd=ROOT, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         receive(self.process.stdout.fileno(), b"ready\n")

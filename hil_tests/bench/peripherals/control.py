@@ -9,6 +9,9 @@
 {"op": "time_factor", "value"}               street seconds a second
 {"op": "register_pid", "node", "pid"}        only where the program cannot find its own
 {"op": "kill", "node"}  {"op": "power_cut", "node"}  {"op": "stop"}
+{"op": "said", "cable"}                      messages that the device said of late, in hex, oldest first
+{"op": "say", "cable", "hex"}                to the host, between two messages, as if the device had said it
+{"op": "pull", "cable"}  {"op": "plug", "cable"}   the host's end: its port is gone, or is there again
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .street import OVERRIDES
+
+_HOST = "host"
 
 if TYPE_CHECKING:
     from .server import Door, Server
@@ -40,6 +45,10 @@ class Control:
             "kill": self._kill,
             "power_cut": self._power_cut,
             "stop": self._stop,
+            "said": self._said,
+            "say": self._say,
+            "pull": self._pull,
+            "plug": self._plug,
         }
 
     def answer(self, line: bytes, now_s: float) -> bytes:
@@ -119,4 +128,21 @@ class Control:
 
     def _stop(self, order: dict[str, Any], now_s: float) -> dict[str, Any]:
         self._server.stop()
+        return {}
+
+    def _said(self, order: dict[str, Any], now_s: float) -> dict[str, Any]:
+        cable = self._server.cables[order["cable"]]
+        with cable.changes:
+            return {"said": [message.hex() for message in cable.up]}
+
+    def _say(self, order: dict[str, Any], now_s: float) -> dict[str, Any]:
+        self._server.cables[order["cable"]].say(_HOST, bytes.fromhex(order["hex"]))
+        return {}
+
+    def _pull(self, order: dict[str, Any], now_s: float) -> dict[str, Any]:
+        self._server.cables[order["cable"]].pull(_HOST)
+        return {}
+
+    def _plug(self, order: dict[str, Any], now_s: float) -> dict[str, Any]:
+        self._server.cables[order["cable"]].plug(_HOST)
         return {}

@@ -1,4 +1,4 @@
-"""The LoRa modem inside a radio model: what it makes of the air. The chip around it (sx1262.py) has the commands, states and pins.
+"""The LoRa modem inside a radio model: what it makes of the air. The chip around it (sx1262.py, sx1276.py) has commands, states and pins.
 
 Time on air is the datasheet's formula in exact fractions (SX1261/2 rev. 2.1, section 6.1.4), from the modem's own parameters.
 A receiver locks onto the first packet of its settings of which it heard the last `_LOCK_SYMBOLS` of the preamble and the sync word well
@@ -11,6 +11,7 @@ from fractions import Fraction
 from math import ceil
 
 from .ether import LEAST_SNR_DB, Emission, Ether, Station, Transmission, noise_floor_dbm
+from .street import uniform
 
 #: By the code of SetModulationParams. Ref: datasheet rev. 2.1, table 13-48; 32 MHz over whole numbers.
 BANDWIDTHS_HZ = {
@@ -82,10 +83,10 @@ class Receiver:
         """Whether this part of a packet arrives unspoilt."""
         return self._snr_db(sent, from_s, to_s) >= LEAST_SNR_DB[sent.spreading_factor]
 
-    def has_activity(self, from_s: float, to_s: float) -> bool:
-        """Whether a signal of these settings is on the air for at least a symbol of this time, loud enough: CAD."""
+    def has_activity(self, from_s: float, to_s: float, is_preamble: bool = False) -> bool:
+        """Whether a signal of these settings is on the air for at least a symbol of this time, loud enough: CAD. Or only its preamble."""
         return any(
-            min(to_s, each.end_s) - max(from_s, each.start_s) >= each.symbol_s
+            min(to_s, each.sync_s if is_preamble else each.end_s) - max(from_s, each.start_s) >= each.symbol_s
             and self._is_tuned(each)
             and self._level_dbm(each) >= noise_floor_dbm(each.bandwidth_hz) + LEAST_SNR_DB[each.spreading_factor]
             for each in self.ether.transmissions()
@@ -127,3 +128,39 @@ class Receiver:
     def _locks(self, sent: Transmission, since_s: float) -> bool:
         needed_s = sent.sync_s - (_LOCK_SYMBOLS + 4.25) * sent.symbol_s
         return since_s <= needed_s and self.hears(sent, needed_s, sent.sync_s)
+
+
+class Jammer:
+    """The fault `jammed` of a radio: a transmitter one metre from its antenna, 500 kHz wide."""
+
+    def __init__(self, ether: Ether, station: Station) -> None:
+        self._ether = ether
+        self._station = station
+        self._emission: Emission | None = None
+
+    def set(self, wanted_dbm: float | None, frequency_hz: float, now_s: float) -> None:
+        """So loud at the radio's antenna from now on, on the channel it has; None: silent."""
+        if wanted_dbm is not None and self._emission is None:
+            beside = Station("jammer", self._station.x_m, self._station.y_m)
+            self._emission = Emission(beside, frequency_hz, 500000.0, 0.0, now_s, math.inf)
+            self._emission.power_dbm = wanted_dbm - self._ether.received_dbm(self._emission, self._station)
+            self._ether.begin(self._emission, now_s)
+        elif wanted_dbm is None and self._emission is not None:
+            emission, self._emission = self._emission, None
+            self._ether.cut(emission, now_s)
+
+
+def spoilt(packet: bytes, seed: int, sent: Transmission) -> bytes:
+    """A packet with a symbol's worth of octets wrong here and there."""
+    octets = bytearray(packet)
+    for index in range(len(octets)):
+        if index % 5 == 2 or len(octets) < 3:
+            octets[index] ^= 1 + int(255 * uniform(seed, 73, int(sent.start_s * 1e6) + index))
+    return bytes(octets)
+
+
+def noisy(octet: int, seed: int, count: int, every: float | None) -> int:
+    """An octet on a wire where one in `every` has a bit turned over; `count`: which octet of the wire it is. None: a quiet wire."""
+    if every is None or uniform(seed, 70, count) * every >= 1:
+        return octet
+    return octet ^ 1 << int(8 * uniform(seed, 71, count))

@@ -6,8 +6,8 @@ Environment: `BENCH_EXCHANGE`, absolute path of a folder with the FIFOs `request
 makes them); `BENCH_LINE`, absolute path of the pty behind UART 1, best of a link to it, so that a cable can be pulled and put back.
 Do not start the program as a session leader: the pty would become its terminal, and pulling the cable would kill it.
 An exchange is one request line and one answer line, synchronous; bench.peripherals.requests documents the lines.
-ADC, SPI, RTC and some functions lie in machine_extra.py, loaded when first asked for. Known gaps: no interrupts, no Timer, no sleep
-modes.
+ADC, SPI, RTC and some functions lie in machine_extra.py, loaded when first asked for. Known gaps: no interrupts, no Timer, no light
+sleep; nothing but its time ends a deep sleep.
 Ref: micropython-esp32-stubs 1.29, against which a test compares every signature here.
 """
 # ruff: noqa: A002 - the ESP32's argument names
@@ -98,6 +98,15 @@ def reset():
     """Restart the board: here the program ends with status 99 and whoever started it starts it again."""
     try:
         ask("reset")
+    finally:
+        raise SystemExit(99)
+
+
+def deepsleep(time_ms=0):
+    """All pins float for so long, then the board starts anew: here the program waits, and ends as `reset` does."""
+    try:
+        ask(f"deepsleep {time_ms}")
+        time.sleep_ms(time_ms)
     finally:
         raise SystemExit(99)
 

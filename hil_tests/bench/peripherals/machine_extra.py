@@ -104,7 +104,8 @@ class RTC:
         if len(data) > _RTC_MEMORY_BYTES:
             raise ValueError("buffer too long")
         for start in range(0, max(1, len(data)), _CHUNK_BYTES):
-            ask(f"mem {start} {bytes(data[start : start + _CHUNK_BYTES]).hex()}")
+            chunk = bytes(data[start : start + _CHUNK_BYTES])
+            ask(f"mem {start} {chunk.hex() if chunk else ''}")  # MicroPython 1.25 turns no octets into b'', not into ''
 
 
 def _unix_s(year, month, day, hour, minute, second):

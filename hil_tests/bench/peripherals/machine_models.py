@@ -166,6 +166,7 @@ class UART(io.IOBase):
         cts=None,
     ):
         self._port = open_line(id) or _Remote(id)
+        self._rxbuf = 256
         self.init(baudrate, bits, parity, stop, rxbuf=rxbuf)
 
     def init(
@@ -186,7 +187,8 @@ class UART(io.IOBase):
         rts=None,
         cts=None,
     ):
-        self._port.init(baudrate, rxbuf or 256)
+        self._rxbuf = rxbuf or self._rxbuf  # as it was unless given, as on an ESP32
+        self._port.init(baudrate, self._rxbuf)
 
     def deinit(self):
         self._port.close()

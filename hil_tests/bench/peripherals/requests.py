@@ -3,7 +3,7 @@
 Request lines (text, one line each) and their answers `ok[ data]` or `err <errno>`:
   pin N in PULL | pin N out [0|1] | pin N set 0|1 | pin N get      pwm N FREQ_HZ DUTY_U16 | free N      adc N ATTENUATION
   uart N init BAUD RXBUF | any | read MAX | write HEX | deinit      i2c BUS ADDRESS [wHEX] [rCOUNT] | scan BUS      spi N HEX
-  wdt TIMEOUT_MS | feed      rtc [UNIX_S]      mem [START HEX]      reset      nop
+  wdt TIMEOUT_MS | feed      rtc [UNIX_S]      mem [START HEX]      reset      deepsleep MS      nop
 Numbers are decimal, but an I2C address is hexadecimal.
 """
 
@@ -13,23 +13,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .bus import EINVAL, ENODEV, ETIMEDOUT, BusError
+from .e22 import E22
 from .wirings import (
     DIMMER_PIN,
     PHOTOCELL_PIN,
-    RADIO_BUSY_PIN,
-    RADIO_DIO1_PIN,
-    RADIO_NRESET_PIN,
-    RADIO_NSS_PIN,
     RADIO_SPI,
     RELAY_PIN,
     SENSOR_I2C,
+    SENSOR_SUPPLY_PIN,
     SENSOR_UART,
 )
 
 if TYPE_CHECKING:
     from .cabinet import Cabinet
 
-PWRON_RESET, HARD_RESET, WDT_RESET = 1, 2, 3
+PWRON_RESET, HARD_RESET, WDT_RESET, DEEPSLEEP_RESET = 1, 2, 3, 4
 _RTC_MEMORY_BYTES = 2048
 _FULL_SCALE_UV = (950000, 1250000, 1750000, 2450000)  # by attenuation 0, 2.5, 6, 11 dB
 
@@ -53,6 +51,7 @@ class Requests:
             "rtc": self._rtc,
             "mem": self._mem,
             "reset": self._reset,
+            "deepsleep": self._deepsleep,
             "nop": lambda words, now_s: "",
         }
 
@@ -84,18 +83,14 @@ class Requests:
 
     def _level(self, pin: int, now_s: float) -> int:
         """What the pin reads: the radio's outputs, else its own latch."""
-        radio = self._cabinet.radio
-        if radio is not None and pin == RADIO_BUSY_PIN:
-            return radio.busy(now_s)
-        if radio is not None and pin == RADIO_DIO1_PIN:
-            return radio.dio1(now_s)
-        return self._cabinet.latch.get(pin, 0)
+        output = self._cabinet.radio_outputs.get(pin)
+        return self._cabinet.latch.get(pin, 0) if output is None else output(now_s)
 
     def _drive(self, pin: int, level: int | None, now_s: float) -> None:
-        if self._cabinet.radio is not None and pin == RADIO_NSS_PIN:
-            self._cabinet.radio.select(1 if level is None else level, now_s)
-        if self._cabinet.radio is not None and pin == RADIO_NRESET_PIN:
-            self._cabinet.radio.reset(1 if level is None else level, now_s)
+        if pin in self._cabinet.radio_inputs:
+            self._cabinet.radio_inputs[pin](1 if level is None else level, now_s)
+        if pin == SENSOR_SUPPLY_PIN:
+            self._cabinet.feed_sensor(bool(level), now_s)
         if self._cabinet.lamp is None:
             return
         if pin == RELAY_PIN:
@@ -170,8 +165,9 @@ class Requests:
 
     def _spi(self, words: list[str], now_s: float) -> str:
         written = bytes.fromhex(words[1]) if len(words) > 1 else b""
-        if self._cabinet.radio is not None and int(words[0]) == RADIO_SPI:
-            return self._cabinet.radio.transfer(written, now_s).hex()
+        radio = self._cabinet.radio
+        if radio is not None and not isinstance(radio, E22) and int(words[0]) == RADIO_SPI:
+            return radio.transfer(written, now_s).hex()
         return "ff" * len(written)
 
     def _wdt(self, words: list[str], now_s: float) -> str:
@@ -205,6 +201,13 @@ class Requests:
         self._cabinet.resets += 1
         self._cabinet.release(now_s)
         self._cabinet.next_cause = HARD_RESET
+        return ""
+
+    def _deepsleep(self, words: list[str], now_s: float) -> str:
+        """The program ends itself right after this line and starts again when its time is over."""
+        if int(words[0]) < 0:
+            raise ValueError(words)
+        self._cabinet.sleep(now_s)
         return ""
 
 

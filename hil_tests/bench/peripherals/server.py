@@ -1,8 +1,9 @@
-"""The door to the cabinets: FIFOs for the nodes' programs, one control socket for the bench. One thread, no polling.
+"""The door to the cabinets: FIFOs for the nodes' programs, one control socket for the bench. One thread, no polling; a cable has its own.
 
-`python -m bench.peripherals.server --seed 1 --control SOCKET --node NAME:WIRING:FOLDER ...` prints `ready` and serves until
-SIGTERM or the `stop` order. A program's death is seen as the hang-up of its request FIFO and releases its pins; half a line
-left by a kill is void (the next program begins with CAN). control.py documents the orders.
+`python -m bench.peripherals.server --seed 1 --control SOCKET --node NAME:WIRING:FOLDER ...` prints `ready` and serves until SIGTERM or the
+`stop` order. `--cable NAME:FOLDER` lays a serial cable from FOLDER/NAME.device to FOLDER/NAME.host. A program's death is seen as the
+hang-up of its request FIFO and releases its pins; half a line left by a kill is void (the next program begins with CAN). control.py
+documents the orders.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.cable import Cable
+
 from .cabinet import Cabinet
 from .control import Control
 from .ether import Ether
@@ -24,6 +27,7 @@ from .wirings import WIRINGS
 
 _MAX_LINE_BYTES = 4096
 _CANCEL = b"\x18"
+_REMEMBERED = 256
 
 
 class Door:
@@ -110,6 +114,7 @@ class Server:
         self.street = street
         self.ether = Ether(street.seed)
         self.doors: dict[str, Door] = {}
+        self.cables: dict[str, Cable] = {}
         self._clock_s = clock_s
         self._selector = selectors.DefaultSelector()
         self._is_stopping = False
@@ -128,8 +133,21 @@ class Server:
             raise ValueError(f"node {name} twice")
         self.doors[name] = Door(Cabinet(name, wiring, self.street, self._clock_s(), self.ether), folder, self._selector)
 
+    def lay(self, name: str, folder: Path) -> None:
+        """A cable; nobody has its ends yet."""
+        self.cables[name] = Cable(folder, name, seed=self.street.seed, most_kept=_REMEMBERED)
+
     def stop(self) -> None:
         self._is_stopping = True
+
+    def stop_on(self, *signals: int) -> None:
+        """Stop at these signals, between two steps: an exception in the midst of one would leave a door half open."""
+        self._woken, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno())
+        for number in signals:
+            signal.signal(number, lambda *_: None)
+        self._selector.register(self._woken, selectors.EVENT_READ, lambda now_s: self.stop())
 
     def now_s(self) -> float:
         return self._clock_s()
@@ -142,6 +160,8 @@ class Server:
         finally:
             for door in self.doors.values():
                 door.close()
+            for cable in self.cables.values():
+                cable.close()
             self._listener.close()
             self._control_path.unlink(missing_ok=True)
 
@@ -200,6 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--start-unix", type=float, help="the street's time at the start; default: now")
     parser.add_argument("--time-factor", type=float, default=1.0, help="street seconds a second")
     parser.add_argument("--node", action="append", default=[], metavar="NAME:WIRING:FOLDER", help=f"wirings: {', '.join(WIRINGS)}")
+    parser.add_argument("--cable", action="append", default=[], metavar="NAME:FOLDER", help="a serial cable between two programs")
     options = parser.parse_args(arguments)
     started_s = time.monotonic()
     start_unix_s = time.time() if options.start_unix is None else options.start_unix
@@ -211,10 +232,12 @@ def main(arguments: list[str] | None = None) -> int:
         if not (name and folder and wiring in WIRINGS):
             parser.error(f"--node {text}: want NAME:WIRING:FOLDER, wiring one of {', '.join(WIRINGS)}")
         server.add(name, wiring, Path(folder))
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    for text in options.cable:
+        name, _, folder = text.partition(":")
+        server.lay(name, Path(folder))
+    server.stop_on(signal.SIGTERM, signal.SIGINT)
     print("ready", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+    server.run()
     return 0
 
 

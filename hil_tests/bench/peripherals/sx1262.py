@@ -18,8 +18,8 @@ say so).
 import math
 from collections.abc import Callable
 
-from .ether import Emission, Ether, Station, Transmission
-from .lora_modem import Receiver
+from .ether import Ether, Station, Transmission
+from .lora_modem import Jammer, Receiver, noisy, spoilt
 from .street import uniform
 from .sx1262_setup import CAD, DATA, FAILED, FS, OK, RC, REFUSED, RTC_S, RX, SENT, SLEEP, TIMED_OUT, TX, XOSC, Setup
 
@@ -55,7 +55,10 @@ class SX1262:
         self.ppm = ppm
         self._tcxo_start_s = tcxo_start_s
         self._octets = 0
-        self._jammer: Emission | None = None
+        self.mode_s: dict[int, float] = {}
+        """Seconds spent in each mode that was left."""
+        self._mode, self._mode_since_s = RC, 0.0
+        self._jammer = Jammer(ether, station)
         self._transmission: Transmission | None = None
         self._nss = self._nreset = 1
         station.advance = self.advance
@@ -79,7 +82,8 @@ class SX1262:
 
     def _start(self, now_s: float, start_s: float) -> None:
         self.setup = Setup()
-        self._mode, self._status = RC, OK
+        self._change(RC, now_s)
+        self._status = OK
         self._irq = self._errors = 0
         self._rx_status = (0, 0)
         self._rx_next = 0
@@ -147,11 +151,8 @@ class SX1262:
         return bytes(self._noisy(self._clock(octet, now_s)) for octet in written)
 
     def _noisy(self, octet: int) -> int:
-        every = self.faults.get("noisy_spi")
         self._octets += 1
-        if every is None or uniform(self._seed, 70, self._octets) * every >= 1:
-            return octet
-        return octet ^ 1 << int(8 * uniform(self._seed, 71, self._octets))
+        return noisy(octet, self._seed, self._octets, self.faults.get("noisy_spi"))
 
     def _is_busy(self, now_s: float) -> bool:
         return not self._nreset or now_s < self._busy_until_s
@@ -227,7 +228,7 @@ class SX1262:
 
     def _wake(self, now_s: float) -> None:
         if self._sleeps_warm:
-            self._mode = RC
+            self._change(RC, now_s)
             self._work(now_s, _WARM_S)
         else:
             self._start(now_s, _COLD_S)
@@ -245,8 +246,13 @@ class SX1262:
         self._work(now_s, _SWITCH_S.get(mode, _COMMAND_S))
         if mode != RC and self._mode == RC and not self._start_clock(now_s):
             return False
-        self._mode = mode
+        self._change(mode, now_s)
         return True
+
+    def _change(self, mode: int, at_s: float) -> None:
+        """To another mode, whose time is counted from then."""
+        self.mode_s[self._mode] = self.mode_s.get(self._mode, 0.0) + max(0.0, at_s - self._mode_since_s)
+        self._mode, self._mode_since_s = mode, at_s
 
     def _start_clock(self, now_s: float) -> bool:
         """Wait for the TCXO as long as SetDIO3AsTcxoCtrl said; False, with its error, where that was too short or it has no supply."""
@@ -264,7 +270,7 @@ class SX1262:
         if self._mode not in (RC, XOSC):
             self._status = FAILED
             return
-        self._mode = SLEEP
+        self._change(SLEEP, now_s)
         self._sleeps_warm = bool(parameters[0] & 4)
 
     def _standby(self, parameters: bytes, now_s: float) -> None:
@@ -324,21 +330,9 @@ class SX1262:
         if "brown_out" in self.faults:
             del self.faults["brown_out"]
             self.power_on(now_s)
-        self._jam(now_s)
+        self._jammer.set(self.faults.get("jammed"), self.setup.modem().frequency_hz, now_s)
         while self._step(now_s):
             pass
-
-    def _jam(self, now_s: float) -> None:
-        """The fault `jammed` is a transmitter one metre from the antenna."""
-        wanted_dbm = self.faults.get("jammed")
-        if wanted_dbm is not None and self._jammer is None:
-            beside = Station("jammer", self.station.x_m, self.station.y_m)
-            self._jammer = Emission(beside, self.setup.modem().frequency_hz, 500000.0, 0.0, now_s, math.inf)
-            self._jammer.power_dbm = wanted_dbm - self.ether.received_dbm(self._jammer, self.station)
-            self.ether.begin(self._jammer, now_s)
-        elif wanted_dbm is None and self._jammer is not None:
-            jammer, self._jammer = self._jammer, None
-            self.ether.cut(jammer, now_s)
 
     def _step(self, now_s: float) -> bool:
         """One event that is due, the earliest; False when there is none."""
@@ -413,11 +407,9 @@ class SX1262:
 
     def _finish(self, receiver: Receiver, sent: Transmission) -> None:
         is_whole = receiver.hears(sent, sent.header_s, sent.due_s) and sent.has_low_data_rate == receiver.modem.has_low_data_rate
-        packet = bytearray(sent.packet if self.setup.modem().has_header else sent.packet[: self.setup.modem().packet_bytes])
+        packet = bytes(sent.packet if self.setup.modem().has_header else sent.packet[: self.setup.modem().packet_bytes])
         if not is_whole or "crc_error" in self.faults or "crc_unseen" in self.faults:
-            for index in range(len(packet)):  # a symbol's worth of octets is wrong somewhere
-                if index % 5 == 2 or len(packet) < 3:
-                    packet[index] ^= 1 + int(255 * uniform(self._seed, 73, int(sent.start_s * 1e6) + index))
+            packet = spoilt(packet, self._seed, sent)
             is_whole = False
         has_crc = sent.has_crc if self.setup.modem().has_header else self.setup.modem().has_crc
         is_wrong = has_crc and not is_whole and "crc_unseen" not in self.faults
@@ -448,7 +440,7 @@ class SX1262:
         self._stop_sending(at_s)
         self._timer_s = None
         self._locked = None
-        self._mode = RC if flags & (_CAD_DONE | _TIMEOUT) else self.setup.fall_back_mode
+        self._change(RC if flags & (_CAD_DONE | _TIMEOUT) else self.setup.fall_back_mode, at_s)
         self._status = status
         self._raise(flags)
 

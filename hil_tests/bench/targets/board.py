@@ -12,7 +12,7 @@ from pathlib import Path
 import serial
 
 from bench.console import ConsoleError
-from bench.targets.target import CONSOLE, FILES, FLASH, RESET, Device, Setup, Target
+from bench.targets.target import CONSOLE, DEEP_SLEEP, FILES, FLASH, RESET, Device, Setup, Target
 
 _BAUD = 115200
 
@@ -21,7 +21,7 @@ class Board(Target):
     """`argument`: what stands behind `serial:`."""
 
     name = "serial"
-    capabilities = frozenset({CONSOLE, FILES, FLASH, RESET})
+    capabilities = frozenset({CONSOLE, FILES, FLASH, RESET, DEEP_SLEEP})
     slowness = 10.0
     is_single = True
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from littlefs import LittleFS
 
 from bench.flash_chip import HALF
-from bench.installer import ROM_FOLDER, rom_image
 from bench.peripherals.client import SHIM
+from bench.rom_image import ROM_FOLDER, rom_image
 from bench.targets.emulator import EmulatorDevice
 from bench.targets.target import (
     BENCH,
     CONSOLE,
     CUTS,
+    DEEP_SLEEP,
     FILES,
     FLASH,
     INSTRUCTION_COUNT,
@@ -39,9 +40,9 @@ from bench.targets.target import (
 
 _ROOT = Path(__file__).resolve().parents[3]
 _BLOCK_BYTES, _BLOCKS, _PAGE_BYTES = 4096, 512, 256
-_ROM_BLOCKS = 32  # behind the file system
+_ROM_BLOCKS = 48  # behind the file system
 _BANK_BYTES = 32 << 20  # the whole pflash bank of QEMU's `virt`; sparse
-_CAPABILITIES = frozenset({CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS, ROM, PREPARE, CUTS, BENCH})
+_CAPABILITIES = frozenset({CONSOLE, FILES, FLASH, LINE, POWER, RESET, DEEP_SLEEP, MODELS, ROM, PREPARE, CUTS, BENCH})
 CUT_STATUS = 77
 """With which QEMU ends when power fails in a flash operation."""
 
@@ -153,6 +154,8 @@ class QemuDevice(EmulatorDevice):
             files.update({f"/lib/{name}": content for name, content in machine_files.items()})
             (self._folder / "exchange").symlink_to(setup.exchange)
             self._words.append("exchange=exchange")
+        if setup.unique_id is not None:
+            self._words.append(f"id={setup.unique_id.hex()}")
         if setup.heap_bytes is not None:
             self._words.append(f"heap={setup.heap_bytes}")
         with self.flash.open("wb") as flash:

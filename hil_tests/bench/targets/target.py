@@ -11,6 +11,7 @@ A `Target` describes one kind of machine and makes `Device`s of it. A device has
 | `line`              | `Setup.line`: a second serial line, `machine.UART(1)` on the device                                          |
 | `power`             | `device.cut_power()` at any instant, `device.start()` again                                                  |
 | `reset`             | `machine.reset`, a watchdog, `machine.reset_cause`; the device comes up again by itself                      |
+| `deep_sleep`        | `machine.deepsleep(ms)`, which ends in a start with RTC().memory() kept and DEEPSLEEP_RESET its cause        |
 | `models`            | `Setup.exchange`: pins and buses of `machine` reach the bench's models                                       |
 | `rom`               | files below `/rom` lie in a ROMFS partition, from which bytecode runs in place; mpremote deploys it as one image |
 | `prepare`           | `Setup.files`: files that are there before the first start, without a deployment                             |
@@ -31,10 +32,10 @@ from bench.deadline import DEADLINE_S, Deadline
 from bench.flash_chip import HALF
 
 CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS = "console", "files", "flash", "line", "power", "reset", "models"
-ROM, PREPARE, PROCESSES = "rom", "prepare", "processes"
+ROM, PREPARE, PROCESSES, DEEP_SLEEP = "rom", "prepare", "processes", "deep_sleep"
 VIRTUAL_TIME, INSTRUCTION_COUNT, CUTS, BENCH = "virtual_time", "instruction_count", "cuts", "bench"
 CAPABILITIES = frozenset(
-    {CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS, ROM, PREPARE, PROCESSES, VIRTUAL_TIME, INSTRUCTION_COUNT, CUTS, BENCH}
+    {CONSOLE, FILES, FLASH, LINE, POWER, RESET, DEEP_SLEEP, MODELS, ROM, PREPARE, PROCESSES, VIRTUAL_TIME, INSTRUCTION_COUNT, CUTS, BENCH}
 )
 
 
@@ -56,7 +57,8 @@ class Setup:
 
     `line`: path of the terminal behind its second UART. `exchange`: folder of the models' FIFOs. `files`: absolute path on the device
     to content. `heap_bytes`: of 32-bit objects; the unix port's have 64 and get twice as much. `machine_files`: bytecode of the target's
-    stand-ins for `machine`, by file name, in place of their sources.
+    stand-ins for `machine`, by file name, in place of their sources. `unique_id`: the chip's own number, 1 to 8 octets, where the models
+    do not give it.
     """
 
     folder: Path
@@ -67,6 +69,7 @@ class Setup:
     machine_files: Mapping[str, bytes] | None = None
     heap_bytes: int | None = None
     clock: VirtualClock | None = None
+    unique_id: bytes | None = None
 
 
 class BenchBrokenError(AssertionError):

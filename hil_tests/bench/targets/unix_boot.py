@@ -17,6 +17,8 @@ def _run(path):
         return
     try:
         exec(compile(source, path, "exec"), {"__name__": "__main__"})
+    except SystemExit:
+        os.system("kill -KILL $PPID")  # a reset: `-i` would end in a prompt instead
     except (Exception, KeyboardInterrupt) as error:
         sys.print_exception(error)
 

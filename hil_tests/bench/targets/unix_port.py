@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.deadline import Deadline
 from bench.peripherals.client import SHIM, find_micropython
-from bench.targets.target import CONSOLE, FILES, FLASH, LINE, MODELS, POWER, PREPARE, PROCESSES, RESET, Device, Setup, Target
+from bench.targets.target import CONSOLE, DEEP_SLEEP, FILES, FLASH, LINE, MODELS, POWER, PREPARE, PROCESSES, RESET, Device, Setup, Target
 
 _HEAP_BYTES = 256 << 10
 _BOOT = Path(__file__).with_name("unix_boot.py")
@@ -33,7 +33,7 @@ class UnixPort(Target):
     """Needs nothing but the interpreter."""
 
     name = "unix"
-    capabilities = frozenset({CONSOLE, FILES, FLASH, LINE, POWER, RESET, MODELS, PREPARE, PROCESSES})
+    capabilities = frozenset({CONSOLE, FILES, FLASH, LINE, POWER, RESET, DEEP_SLEEP, MODELS, PREPARE, PROCESSES})
     machine_sources = (SHIM / "machine.py", SHIM / "machine_models.py", SHIM / "machine_extra.py")
 
     def missing(self) -> str | None:

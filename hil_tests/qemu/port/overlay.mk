@@ -7,6 +7,9 @@ MICROPY_VFS_LFS2 = 1
 # The array main.c gives to the collector; `arg=heap=BYTES` chooses how much of it is used (heap.c).
 MICROPY_HEAP_SIZE = 1048576
 
+# For speed, as the esp32 port has it (CONFIG_COMPILER_OPTIMIZATION_PERF), so that counted instructions mean something there.
+override COPT = -O2 -DNDEBUG
+
 CFLAGS += -DMP_CONFIGFILE='"$(OVERLAY)/mpconfigbench.h"' -I$(OVERLAY)/cmod/bench
 QSTR_GLOBAL_DEPENDENCIES += $(OVERLAY)/mpconfigbench.h
 SRC_C += shared/timeutils/timeutils.c

@@ -108,6 +108,17 @@ def reset():
         _native_reset()
 
 
+def deepsleep(time_ms=0):
+    """The host lets the world go on so long, without this board, and starts it anew."""
+    try:
+        ask(f"deepsleep {time_ms}")
+    finally:
+        _native_reset()
+
+
+DEEPSLEEP_RESET = 4
+globals().pop("RTC", None)  # an emulator that is started anew forgets: what must outlive a reset is the host's (machine_extra.py)
+
 ask("hello")
 
 from machine_models import I2C, PWM, UART, Pin, number  # noqa: E402 - they need `ask`

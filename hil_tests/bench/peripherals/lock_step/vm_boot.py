@@ -1,8 +1,8 @@
 """MicroPython's unix port as a board in lock-step: time that only waits make pass, flash with power cuts, a watchdog, `bench`.
 
-The script of `micropython`, run in the board's folder. Arguments: unix time at power-on in us, reset cause. Time stands still while
-code runs, except TURN_US for each turn of the event loop. What the interpreter has no means for (reset, bite, power cut) it asks of the
-host, which ends the process.
+The script of `micropython`, run in the board's folder. Arguments: unix time at power-on in us, reset cause, and, where the board's files
+are this machine's and no flash is emulated, the folder with main.py. Time stands still while code runs, except TURN_US for
+each turn of the event loop. What the interpreter has no means for (reset, bite, power cut) it asks of the host, which ends the process.
 Known gap: ticks do not wrap every twelve days, for this interpreter's own arithmetic of them wraps after aeons.
 """
 # ruff: noqa: A002, SIM115 - the ESP32's argument names; files that live as long as the board
@@ -77,11 +77,14 @@ class _Bench:
 
     def ask(self, line):
         self._request.write(line.encode() + b"\n")
-        return self._answer.readline()[:-1].decode()
+        answer = self._answer.readline()
+        if not answer:
+            raise SystemExit  # the host is gone, and with it the power
+        return answer[:-1].decode()
 
     def end(self, cause):
         """The host ends this process and, unless power is gone, starts it anew."""
-        self.ask(f"@{clock.us - _EPOCH_US} end {cause}")
+        self.ask(f"@{clock.us - _EPOCH_US} end {cause} {_Flash.erased}")
         raise SystemExit
 
     def look_at_watchdog(self):
@@ -112,6 +115,8 @@ class _Bench:
 class _Flash:
     """A block device on a file, whose power may fail in the middle of an operation. Erased octets are 0xff and stay what they were."""
 
+    erased = 0  # blocks, since this process began
+
     def __init__(self, path):
         self._file = open(path, "r+b")
 
@@ -139,6 +144,7 @@ class _Flash:
         if what == 5:
             return _BLOCK_BYTES
         if what == 6:  # erase: half a block's power cut leaves half of it erased
+            _Flash.erased += 1
             if bench.cut:
                 bench.cut -= 1
                 if not bench.cut:
@@ -215,13 +221,18 @@ class _System:
         return getattr(_os, name)
 
 
-_flash = vfs.VfsLfs2(_Flash("flash.bin"), progsize=256, readsize=256)
-_main = None
-vfs.umount("/")
-vfs.mount(_flash, "/")
-_os.chdir("/")
 sys.modules["os"] = _System()
-sys.path[:] = ["", ".frozen", "/lib"]
-with open("/main.py") as _main:
+if len(sys.argv) > 3:
+    _home = sys.argv[3]
+    _here = sys.argv[0].rsplit("/", 1)[0]
+    sys.path[:] = [_here, _home, ".frozen", _here + "/.."]
+else:
+    _flash = vfs.VfsLfs2(_Flash("flash.bin"), progsize=256, readsize=256)
+    vfs.umount("/")
+    vfs.mount(_flash, "/")
+    _os.chdir("/")
+    _home = ""
+    sys.path[:] = ["", ".frozen", "/lib"]
+with open(_home + "/main.py") as _main:
     _source = _main.read()
 exec(compile(_source, "/main.py", "exec"), {"__name__": "__main__"})

@@ -4,10 +4,10 @@
 // which outlives a reset only. With a path it is a file on the host of at least (start + count) * 4096 octets, on both; what was written is
 // the host kernel's, so it outlives SIGKILL.
 //
-// Behind the file system lies the ROMFS partition, as large as the ESP32 port's (partitions-4MiB-romfs.csv): like that port's Partition it
-// is a block device to whoever deploys and a buffer to VfsRom, which executes bytecode where it lies. On `virt` that is the bank itself. The
-// other machine has no flash in its memory: there it is RAM, outside the collector's heap, filled from the file `flash=` names at each
-// start; what is written goes to both.
+// Behind the file system lies the ROMFS partition, 192 KiB: 64 more than the ESP32 port's partitions-4MiB-romfs.csv gives, which do not hold
+// a node with a radio. Like that port's Partition it is a block device to whoever deploys and a buffer to VfsRom, which executes bytecode
+// where it lies. On `virt` that is the bank itself. The other machine has no flash in its memory: there it is RAM, outside the collector's
+// heap, filled from the file `flash=` names at each start; what is written goes to both.
 //
 // An operation is what a NOR chip does in one go: program one page of 256 octets, which can only clear bits, or erase one block to ones.
 // The power cut (`bench.cut_after`) ends QEMU in one of them. HALF: its first half is done, the rest is as before. WHOLE: it is done, the
@@ -33,7 +33,7 @@
 #define PAGE_BYTES (256)
 #define BLOCKS_DEFAULT (512)
 #define ROM_START_BLOCK (BLOCKS_DEFAULT)
-#define ROM_BLOCKS (32)
+#define ROM_BLOCKS (48)
 
 typedef struct {
     mp_obj_base_t base;

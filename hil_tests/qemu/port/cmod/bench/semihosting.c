@@ -23,8 +23,8 @@ static int call(int operation, const void *block) {
     register const void *a1 __asm("a1") = block;
     __asm volatile (
         ".option push\n"
-        ".option norvc\n"
         ".balign 16\n"
+        ".option norvc\n"
         "slli zero, zero, 0x1f\n"
         "ebreak\n"
         "srai zero, zero, 7\n"

@@ -17,6 +17,10 @@ void watchdog_feed(void) {
     due_us = board_us() + period_us;
 }
 
+void watchdog_stop(void) {
+    period_us = 0;
+}
+
 void watchdog_poll(void) {
     if (period_us && board_us() >= due_us) {
         kept_reset(RESET_WATCHDOG);
