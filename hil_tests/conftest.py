@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from bench.targets import DEFAULT, TARGETS, find_target
 from bench.targets.target import CAPABILITIES, LINE, MODELS, PROCESSES, BenchBrokenError, Target
+from lamppost_protocol.es256_host import public_key
+from lamppost_tools.kit.seal import Kit, open_kit
 from street.lone_node import image_files
 from street.node_device import Image, NodeDevice, build_target_image, runner_on
 from street.street_node import NodeSpec, Place, build_image, missing_programs, program_on
 from street.town import Town
+from street.workbench import KIT_KEY, Workbench, make_kit
 
 HERE = Path(__file__).parent
 TEST_S = 120  # of the unix port, pyproject.toml's `timeout`
@@ -157,5 +160,32 @@ def target_town(tmp_path: Path, target: Target, target_image: Image, seed: int) 
         def make(*specs: NodeSpec, is_prepared: bool | None = None, **options: Any) -> Town:
             runner = runner_on(target, target_image, made, is_prepared)
             return stack.enter_context(Town(tmp_path, runner, specs, seed, deadline_s=target.deadline_s(), **options))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def kit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed kit with this tree's firmware, made once."""
+    return make_kit(tmp_path_factory.mktemp("stick") / "kit")
+
+
+@pytest.fixture(scope="session")
+def kit(kit_folder: Path) -> Kit:
+    """The same, verified."""
+    return open_kit(kit_folder, public_key(KIT_KEY))
+
+
+@pytest.fixture
+def workbench(tmp_path: Path, target: Target, target_image: Image, kit: Kit, seed: int) -> Iterator[Callable[..., Workbench]]:
+    """Makes a workbench with power on it: keywords are assets by their wiring."""
+    assert MODELS in target.capabilities
+    with ExitStack() as stack:
+
+        def make(**wirings: str) -> Workbench:
+            assets = {name.replace("_", " "): wiring for name, wiring in wirings.items()}
+            made = stack.enter_context(Workbench(tmp_path, target, target_image, kit, assets, seed))
+            made.power_on()
+            return made
 
         yield make

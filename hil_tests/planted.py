@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-FOLDERS = ("protocol", "firmware", "gateway", "tools", "hil_tests")
+FOLDERS = ("protocol", "firmware", "gateway", "tools", "hil_tests", ".ci")
+FILES = ("pyproject.toml", "README.md", "LICENSE")
 TREES = 3  # bugs at a time: most of a test's time is waiting
 TIMEOUT_S = 300  # of one bug's test
 CLEAN_TIMEOUT_S = 1800  # of all tests together
@@ -35,7 +36,8 @@ def copy_tree(target: Path) -> None:
     target.mkdir()
     for folder in FOLDERS:
         shutil.copytree(REPOSITORY / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
-    shutil.copy(REPOSITORY / "pyproject.toml", target)
+    for file in FILES:
+        shutil.copy(REPOSITORY / file, target)
     if (REPOSITORY / "build/oracles").exists():  # the judges only: what a spoilt tree builds must never come near ours
         (target / "build").mkdir()
         (target / "build/oracles").symlink_to(REPOSITORY / "build/oracles")

@@ -1,6 +1,7 @@
 """The whole bench: real MicroPython programs, the `machine` module, real FIFOs, the server process, kill -9."""
 
 import contextlib
+import os
 import selectors
 import signal
 from collections.abc import Iterator
@@ -199,6 +200,26 @@ def test_every_bus_from_a_real_program(bench: Bench) -> None:
         "16383 160000000",
     ]
     assert program.wait() == 0
+
+
+def test_a_cable_that_is_listened_to_lied_into_and_pulled(tmp_path: Path) -> None:
+    """By orders: what the device said, a message in its name, and the host's port gone and there again."""
+    with contextlib.closing(Bench(tmp_path, cables=["lamp"])) as bench:
+        device, path = os.open(tmp_path / "lamp.device", os.O_RDWR | os.O_NOCTTY), tmp_path / "lamp.host"
+        host = os.open(path, os.O_RDWR | os.O_NOCTTY)
+        os.write(device, b"\xc0true\xc0")
+        receive(host, b"\xc0true\xc0")
+        assert bench.order(op="said", cable="lamp")["said"] == [b"true\xc0".hex()]
+        assert bench.order(op="say", cable="lamp", hex=b"\xc0lie\xc0".hex())["ok"]
+        receive(host, b"\xc0lie\xc0")
+        assert bench.order(op="said", cable="lamp")["said"] == [b"true\xc0".hex()], "it was not the device's"
+        os.close(host)
+        assert bench.order(op="pull", cable="lamp")["ok"]
+        assert not path.exists()
+        assert bench.order(op="plug", cable="lamp")["ok"]
+        assert path.exists()
+        assert not bench.order(op="pull", cable="bin")["ok"]
+        os.close(device)
 
 
 def test_control_says_what_is_wrong(bench: Bench) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from bench.console import ConsoleError, DeviceError, Repl
 from bench.deadline import DEADLINE_S, Deadline
-from bench.installer import ROM_FOLDER, install
 from bench.pseudo_terminal import TerminalPort
+from bench.rom_image import ROM_FOLDER
 from bench.targets.qemu import CUT_STATUS, Qemu, QemuDevice
 from bench.targets.target import Setup, Target, VirtualClock
 from mpremote.transport import TransportError
+from street.deploy import install
 from street.node_device import compile_for_device
 
 pytestmark = pytest.mark.needs("bench")

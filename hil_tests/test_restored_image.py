@@ -49,7 +49,7 @@ class PoweredNode:
         n = self.spool.append(1, 1_800_000_000, 0, 1, 0, kinds.LAMP, 0, [100, 100, value, 2301, 210, 950, 12345, 0, 0])
         record = self.spool.read_from(n)
         assert record is not None
-        data: bytes = self._framer.build(record, 1, n).data
+        data: bytes = self._framer.build(self._framer.draft(record, 1), n).data
         self.spool.acknowledge(n)
         return data
 

@@ -1,7 +1,7 @@
-"""The firmware on RISC-V in lock-step with its street: a dusk with the line down, and evenings of chaos.
+"""The firmware on RISC-V in lock-step with its street: dusk and whole months with the line down, a bin's month, evenings of chaos.
 
-A virtual hour costs some twenty times here what it costs on this machine's own interpreter, for the board counts every instruction of
-every tick; whole months run there (test_whole_days.py).
+The board counts every instruction of every tick (`-icount`): a lamp's hour costs some five times here what it costs on this machine's own
+interpreter, its thirty days most of an hour of a core, twice. What a month must show is in test_whole_days.py.
 """
 
 import datetime
@@ -16,6 +16,7 @@ from lamppost_protocol.kinds import LAMP
 from street.lamp_oracle import NIGHT, NightOracle
 from street.lone_node import NETWORK, LoneNode, image_files
 from test_chaos_nights import run_seed
+from test_whole_days import MARCH_15_2027, Pace, check_month, fill, live, twice
 
 PARIS = NightOracle(48.8566, 2.3522, "Europe/Paris")
 TICKS_WRAP_MS = 1 << 30
@@ -89,3 +90,24 @@ def test_a_watchdog_bite_replays_to_the_octet(tmp_path: Path, image: dict[str, b
     first, second = (run_seed(tmp_path / name, image, 8, 200, on_vm=False) for name in ("first", "second"))
     assert first[1]["bites"] == 1
     assert first == second, first_difference(tmp_path / "first", tmp_path / "second")
+
+
+@pytest.mark.timeout(600)
+def test_a_bin_through_a_month_of_filling_and_emptying_on_riscv(tmp_path: Path, image: dict[str, bytes]) -> None:
+    """At 720 times its pace, six faults on the way."""
+    check_month(twice(lambda folder: fill(folder, image, Pace(720, 20), on_vm=False), tmp_path))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(4 * 3600)
+def test_a_lamp_lives_thirty_days_with_its_line_down_on_riscv(tmp_path: Path, image: dict[str, bytes]) -> None:
+    """Thirty nights with the change to summer time, in which the board's ticks wrap twice."""
+    month_s = 30 * 86400
+    assert twice(lambda folder: live(folder, image, MARCH_15_2027, month_s, on_vm=False), tmp_path) > 30 * 100
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(4 * 3600)
+def test_a_bin_lives_a_month_at_its_own_pace_on_riscv(tmp_path: Path, image: dict[str, bytes]) -> None:
+    """The same as the first, with a look at fire and tilt every five seconds of thirty days."""
+    check_month(twice(lambda folder: fill(folder, image, Pace(1, 1800), on_vm=False), tmp_path))

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from bench.deadline import wait_for
 from bench.flash_chip import MODES
-from bench.installer import install
 from bench.peripherals.client import Bench
 from bench.pseudo_terminal import TerminalPort
 from bench.targets.target import MODELS, Device, Setup, Target, VirtualClock
+from street.deploy import install
 
 EPOCH_UNIX = 946_684_800
 """Boards count from 2000."""
@@ -141,6 +141,18 @@ def test_reset(target: Target, make: Callable[..., Device]) -> None:
             repl.run(f"import machine\n{code}")
         device.console.expect(">>> ", mark, target.deadline_s())
         assert ask(target, device, f"import machine\nprint(machine.reset_cause() == machine.{cause})") == "True", cause
+
+
+@pytest.mark.needs("console", "deep_sleep")
+def test_deep_sleep(target: Target, make: Callable[..., Device]) -> None:
+    """It comes up again when its time is over, knows why, has its RTC memory, and no watchdog bit it meanwhile."""
+    device = make()
+    with device.console.raw_repl(deadline_s=target.deadline_s()) as repl:
+        mark = device.console.mark()
+        repl.run("import machine\nmachine.RTC().memory(b'kept')\nmachine.WDT(timeout=500)\nmachine.deepsleep(1200)")
+    device.console.expect(">>> ", mark, target.deadline_s())
+    assert ask(target, device, "import machine\nprint(machine.reset_cause() == machine.DEEPSLEEP_RESET)") == "True"
+    assert ask(target, device, "import machine\nprint(machine.RTC().memory())") == "b'kept'"
 
 
 @pytest.mark.needs("console", "models")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from bench.console import ConsoleError, DeviceError
-from bench.installer import ROM_FOLDER, install
+from bench.rom_image import ROM_FOLDER
 from bench.targets.target import Device, Setup, Target
 from lamppost_protocol.kinds import NODE as NODE_KIND
 from street.accounts import check_numbers
+from street.deploy import install
 from street.node_device import NodeDevice
 from street.street_node import NodeSpec
 from street.town import Town

@@ -15,23 +15,22 @@ from street.town import Town
 LIGHT = 0xF1
 _BOOTS, _RESET_CAUSE = 1, 2  # columns of profile node
 PWRON_RESET, HARD_RESET, WDT_RESET = 1, 2, 3
-#: Runs the very image, with a watchdog that bites soon and a line that hangs for ever in the midst of its third frame.
+#: Runs the very image, with a watchdog that bites soon and a line that hangs for ever in the midst of its third frame (message type 1).
 HANGING = """
-from lamppost_protocol import slip
 from lamppost_node import app, health
 from lamppost_node.links import serial
 health.WATCHDOG_MS = 4000
 health.FEED_MS = 500
 send = serial.SerialLink.send
 frames = []
-async def hanging(self, kind, body):
-    if kind == slip.FRAME:
+async def hanging(self, kind, body, *more):
+    if kind == 1:
         frames.append(kind)
         if len(frames) == 3:
             print("hangs")
             while True:
                 pass
-    return await send(self, kind, body)
+    return await send(self, kind, body, *more)
 serial.SerialLink.send = hanging
 app.main(bytearray(4096))
 """

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 from bench.console import Repl
-from bench.installer import install
 from bench.targets.target import Device, Setup, Target
 from lamppost_protocol.p256_tables import build_generator_table, build_table
+from street.deploy import install
 from street.node_device import Image, compile_for_device
 from street.street_node import firmware
 
 PROTOCOL = Path(firmware().ROOT) / "protocol"
-NAMES = ("cbor", "cose", "frames", "downlink", "schedule", "line", "states", "air", "airtime", "ledger", "regions")
+NAMES = (
+    "cbor", "cose", "frames", "downlink", "schedule", "line", "states", "air", "pieces", "airtime", "ledger", "regions",
+    "releases", "service",
+)  # fmt: skip
 TABLES = "/tables"
 
 
@@ -27,11 +30,11 @@ def cases(name: str) -> list[dict[str, Any]]:
 def repl(target: Target, target_image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repl]:
     """The raw REPL of a device with the protocol, the runners and the generator's table on it."""
     folder = tmp_path_factory.mktemp("vectors")
-    sources = [PROTOCOL / "tests/vector_runner.py", PROTOCOL / "tests/es256_runner.py", PROTOCOL / "lamppost_protocol/p256_tables.py"]
+    sources = [PROTOCOL / "tests/vector_runner.py", PROTOCOL / "tests/es256_runner.py"]
     library = target_image.library
     files = {path: content for path, content in target_image.files.items() if path.startswith(f"{library}/lamppost_protocol/")}
     runners = compile_for_device(folder / "runners", sources)
-    files |= {f"{library}/lamppost_protocol/{name}" if "tables" in name else f"{library}/{name}": each for name, each in runners.items()}
+    files |= {f"{library}/{name}": each for name, each in runners.items()}
     files[f"{TABLES}/generator_2k.tbl"] = build_generator_table(5, 2)
     device: Device = target.device(Setup(folder, "vectors"))
     try:

@@ -14,13 +14,15 @@ import cbor2
 from lamppost_protocol import airtime, cose, elision, frames, hop, orders, records
 from lamppost_protocol.es256_host import HostSigner
 from lamppost_protocol.profiles import PROFILES
+from lamppost_tools.plan import supply
 
-from benchmarks.rows import Row, against_limit, at_most
+from benchmarks.rows import Row, against_limit, at_most, told
 from benchmarks.wire_figures import AIR_RECORD, BIN_RECORD, LAMP_RECORD
 
 _NETWORK, _NODE, _ISSUER, _T = 1, 0x11223344, 0xA1000001, 1_795_000_000
 _LORAWAN_BYTES = 13
-_SPREADING_FACTOR, _BANDWIDTH_HZ = 9, 125_000
+_SPREADING_FACTOR, _BANDWIDTH_HZ, _POWER_DBM = 9, 125_000, 14
+_CHARGE = "at 14 dBm, the SX1262 as the driver sets it, datasheet; both radios alike"
 
 #: Largest application payload of LoRaWAN at SF9, 125 kHz (Regional Parameters, EU868, data rate 3).
 _LORAWAN_MOST_BYTES = 115
@@ -78,6 +80,20 @@ def all_rows() -> Iterator[Row]:
         yield against_limit(f"LoRa, {name}", sum(ours), "bytes", sum(by_lpp), "LoRaWAN, Cayenne LPP", None)
         yield against_limit(f"LoRa, {name}, at SF9", _airtime_ms(ours), "ms", _airtime_ms(by_senml), "LoRaWAN, SenML-CBOR", None)
         yield against_limit(f"LoRa, {name}, at SF9", _airtime_ms(ours), "ms", _airtime_ms(by_lpp), "LoRaWAN, Cayenne LPP", None)
+        charge_mas, lpp_mas = (_airtime_ms(each) / 1000 * supply.transmit_ma(_POWER_DBM) for each in (ours, by_lpp))
+        yield against_limit(f"LoRa, {name}, at SF9, radio", charge_mas, "mAs", lpp_mas, "LoRaWAN, Cayenne LPP", None, _CHARGE)
+    yield _day(air["bin"], air["acknowledgement"])
+
+
+def _day(uplink: bytes, acknowledgement: bytes) -> Row:
+    """What a sleeping bin takes of its battery on a day with one report and one question for the time, as `lamppost plan` reckons."""
+    frame_s, answer_s = (_airtime_ms([len(packet)]) / 1000 for packet in (uplink, acknowledgement))
+    window_s = supply.WINDOW_S + supply.WINDOW_SYMBOLS * 2**_SPREADING_FACTOR / _BANDWIDTH_HZ
+    day = supply.Cycle(1, 1, 0, 1, 0, 5)
+    states = supply.states(day, supply.Air(frame_s, answer_s, window_s, _POWER_DBM))
+    parts = {state.label: 3600 * state.mah[1] for state in states}
+    note = ", ".join(f"{label} {charge_mas:,.0f}" for label, charge_mas in parts.items())
+    return told("LoRa, a sleeping bin's day with one report", note, sum(parts.values()), "mAs")
 
 
 def _hour_of(record: list[int | None]) -> list[list[int | None]]:

@@ -27,7 +27,7 @@ class BenchBroker:
             self._wait(10.0)
             self.name, self.mqtt = "mosquitto", "5"
         else:
-            self.process = start_ready([sys.executable, "-m", "lamppost_tools.demo_broker", "--port", str(self.port)], log)
+            self.process = start_ready([sys.executable, "-m", "lamppost_tools.demo.broker", "--port", str(self.port)], log)
             self.name, self.mqtt = "amqtt", "3.1.1"
 
     def _wait(self, limit_s: float) -> None:

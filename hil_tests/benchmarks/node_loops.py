@@ -30,7 +30,7 @@ def run_frames(count, flash, who):
     n = spool.append(1, 1_795_000_000, 1000, 2, 0, 1, 0, _VALUES)
     gc.collect()
     for _ in range(count):
-        framer.build(spool.read_from(n), 1, 1)
+        framer.build(framer.draft(spool.read_from(n), 1), 1)
 
 
 def run_acknowledgements(count, who):
@@ -45,7 +45,7 @@ def run_acknowledgements(count, who):
 def main():
     """Pick the work."""
     flash = Flash(sys.argv[3])
-    who = identity.load(flash)
+    who = identity.load(flash, b"")
     if sys.argv[1] == "frame":
         run_frames(int(sys.argv[2]), flash, who)
     else:

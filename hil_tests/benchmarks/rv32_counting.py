@@ -1,4 +1,4 @@
-"""On the emulated board, beside rv32_loops.py or rv32_fixtures.py as `/lib/rv32_counting.py`: instructions of the firmware's work alone.
+"""On the emulated board, beside the others of its kind as `/lib/rv32_counting.py`: instructions of the firmware's work alone.
 
 Waiting is no work: what the event loop waits, and what the models' stand-ins cost (they stand for a chip's peripherals), is left out.
 """

@@ -14,6 +14,7 @@ import machine_models
 import rv32_counting
 from lamppost_node.board import Board
 from lamppost_node.clock import Clock
+from lamppost_node.config import declared_keys
 from lamppost_node.flash import Flash
 from lamppost_node.settings import Settings
 
@@ -55,7 +56,7 @@ async def main():
     flash = Flash("/lamppost")
     flash.make_folder("settings")
     node = _Node(flash)
-    values = {row[0]: row[1] for row in module.KEYS}
+    values = {row[0]: row[1] for row in declared_keys(kind)}
     fixture = module.build(Board(), values, node, 0)
     gc.collect()
     task = asyncio.create_task(fixture.run())

@@ -20,7 +20,8 @@ from lamppost_node.links.serial import SerialLink
 from lamppost_node.sequence_store import SequenceStore
 from lamppost_node.settings import Settings
 from lamppost_node.spool import Spool
-from lamppost_protocol import frames, slip
+from lamppost_protocol import frames, p256, slip
+from lamppost_protocol.p256_tables import build_table
 
 _VALUES = (100, 100, 471, 2301, 210, 950, 12345, 3, 0)
 _FRAMES = 12
@@ -59,7 +60,7 @@ def main():
     flash = Flash("/lamppost")
     flash.make_folder("settings")
     settings = Settings(flash)
-    who = identity.load(flash)
+    who = identity.load(flash, b"")
     spool = Spool(flash, settings, who.epoch, 65536, bytearray(4096))
     spool.open()
     clock = Clock(time, settings)
@@ -70,10 +71,17 @@ def main():
     n = spool.next_n - 1
     cost("read", lambda: spool.read_from(n), 32)
     record = spool.read_from(n)
-    cost("frame", lambda: framer.build(record, 1, 1), _FRAMES)
+    cost("frame", lambda: framer.build(framer.draft(record, 1), 1), _FRAMES)
     message = bytes(120)
     cost("sign", lambda: who.signer.sign(message), _FRAMES)
-    frame = framer.build(record, 1, 1).data
+    # A technician whose private key is 1: his public key is the generator.
+    x, y = p256.GENERATOR_X, p256.GENERATOR_Y
+    cost("holder", lambda: build_table(x, y, 4, 1), 2)
+    one = p256.Signer(bytes(31) + b"\x01", flash.read(identity.GENERATOR_TABLE))
+    signature = one.sign(message)
+    verifier = p256.Verifier(x.to_bytes(32, "big") + y.to_bytes(32, "big"), who.signer.comb, build_table(x, y, 4, 1))
+    cost("request", lambda: verifier.verify(message, signature), 4)
+    frame = framer.build(framer.draft(record, 1), 1).data
     acknowledgement = frames.seal_acknowledgement(who.hop_key, who.network, who.node, who.epoch, 100_000, 0, bytes(8))
     reader = frames.AcknowledgementReader(who.hop_key, who.network, who.node, who.epoch)
     cost("acknowledgement", lambda: reader.open(acknowledgement), 64)

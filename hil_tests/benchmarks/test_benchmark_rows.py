@@ -45,4 +45,4 @@ def test_what_others_send_is_what_their_specifications_say() -> None:
     assert [entry.get(6) for entry in pack] == [None] * 4 + [-900] * 4
     measured = list(air_figures.all_rows())
     assert [row.verdict for row in measured[:3]] == ["met"] * 3
-    assert len(measured) == 3 + 5 * 4
+    assert len(measured) == 3 + 5 * 5 + 1

@@ -8,7 +8,7 @@ import binascii
 import json
 import os
 
-from lamppost_node import config
+from lamppost_node import config, identity, rekey
 from lamppost_node.clock import Clock
 from lamppost_node.flash import Flash
 from lamppost_node.health import BootGuard
@@ -71,11 +71,13 @@ class Store:
         self.ticks = Ticks()
         self.clock = Clock(self.ticks, self.settings)
         self._tell("floor")
-        self.sequence = SequenceStore(flash, _EPOCH)
-        self.spool = Spool(flash, self.settings, _EPOCH, _SPOOL_BYTES, bytearray(_SEGMENT_BYTES))
+        epoch = identity.epoch_of(flash, identity.FILE)
+        say(["epoch", epoch])
+        self.sequence = SequenceStore(flash, epoch)
+        self.spool = Spool(flash, self.settings, epoch, _SPOOL_BYTES, bytearray(_SEGMENT_BYTES))
         self.spool.open((self.sequence.reserved or 0) * 64 + 1)
         self._tell_spool()
-        self.ledger = OrderLedger(flash, self.settings, _EPOCH, self.sequence.reserved == 0)
+        self.ledger = OrderLedger(flash, self.settings, epoch, self.sequence.reserved == 0)
         say(["highest", self.ledger.highest, self.ledger.is_lost or self.sequence.is_lost])
         for room in ("orders", _LEASES, _SCHEDULE, _ENERGY):
             self._tell(room)
@@ -89,7 +91,7 @@ class Store:
 
     def _tell_configuration(self) -> None:
         for room, is_safe_mode in (("configuration", False), ("good configuration", True)):
-            loaded = config.load(self.flash, _keys_of, is_safe_mode)
+            loaded = config.load(self.flash, is_safe_mode, _keys_of)
             if not is_safe_mode:
                 self._digest = loaded.digest
             self.say(["found", room, loaded.values["report_s"]])
@@ -205,6 +207,7 @@ def provision(flash: Flash) -> None:
     """What the bench puts onto a new node: the first counter and a configuration."""
     flash.make_folder("counters")
     Counter(flash, "tx", _EPOCH).write(0)
+    flash.replace(identity.FILE, cbor.encode({"epoch": _EPOCH}))
     flash.replace(config.FILE, cbor.encode({"report_s": 10, "fixtures": [{"kind": "lamp", "instance": 0}]}))
 
 
@@ -285,6 +288,18 @@ def _lamp(store: Store) -> None:
         store.count_energy(value)
 
 
+def _rekey(store: Store) -> None:
+    for value in range(20):
+        store.acknowledge(store.put(value) - 9)
+    store.take(2)
+    store.flash.replace(identity.NEXT, cbor.encode({"epoch": _EPOCH + 2}))
+    store.say(["rekeying"])
+    rekey.switch(store.flash)
+    store = Store(store.flash, store.say)
+    store.take(66)
+    store.acknowledge(store.put(30) - 3)
+
+
 def _hour(store: Store) -> None:
     for value in range(12):
         n = store.put(value, value % 10 == 0)
@@ -311,6 +326,7 @@ SCRIPTS = {
     "boots": (_boots, True),
     "clock": (_clock, True),
     "lamp": (_lamp, True),
+    "rekey": (_rekey, True),
     "hour": (_hour, True),
 }
 

@@ -23,11 +23,11 @@ class Outcome:
     told: list[str] = field(default_factory=list)
     target: str | None = None
 
-    def add(self, faults: Sequence[tuple[str, str]], first: Cut | None) -> None:
+    def add(self, faults: Sequence[tuple[str, str]], first: Cut | None, second: Cut | None = None) -> None:
         """Count what one case did not keep."""
         for kind, words in faults:
             self.faults[kind] += 1
-            self.failures.append({"fault": kind, "words": words, "first": first, "second": None})
+            self.failures.append({"fault": kind, "words": words, "first": first, "second": second})
 
     def is_kept(self) -> bool:
         """Whether every word was kept."""

@@ -8,6 +8,7 @@ Everything is one list of JSON values, a verb first, said at the moment it becam
     record N VALUE, gap FIRST LAST REASON, read NEXT CURSOR     all the spool holds, `read` last
     taken TX                                      a number a frame was signed with
     acting ID, acted ID, highest ID IS_LOST       an order about to be counted, carried out; the counter found
+    epoch EPOCH, rekeying                         whose keys it has; from now on it may be the next epoch's
     booting, booted COUNT IS_SAFE, confirming, confirmed        the boot-loop guard
     left NAME                                     a half-written file that nothing will ever remove or overwrite
 """
@@ -38,6 +39,8 @@ class Promises:
         self._taken = 0
         self._acted = 0
         self._boots = 0
+        self._epoch = 0
+        self._may_be_next = True
         self._unconfirmed = (0, 0)  # at least, at most, not counting the one under way
 
     def copy(self) -> "Promises":
@@ -51,6 +54,8 @@ class Promises:
         other._taken = self._taken
         other._acted = self._acted
         other._boots = self._boots
+        other._epoch = self._epoch
+        other._may_be_next = self._may_be_next
         other._unconfirmed = self._unconfirmed
         return other
 
@@ -130,6 +135,16 @@ class Promises:
             self.broken(COUNTER, "a counter is lost")
         if order_id < self._acted:
             self.broken(COUNTER, f"the order counter is {order_id}, {self._acted} was carried out")
+
+    def _rekeying_said(self) -> None:
+        self._may_be_next = True
+
+    def _epoch_said(self, epoch: int) -> None:
+        if epoch < self._epoch or (epoch > self._epoch and not self._may_be_next):
+            self.broken(COUNTER, f"the node is in epoch {epoch}, it was in {self._epoch}")
+        if epoch > self._epoch:
+            self._epoch, self._may_be_next = epoch, False
+            self._taken = self._acted = 0  # a new key: nothing of the old one verifies
 
     def _booting_said(self) -> None:
         self._unconfirmed = (self._unconfirmed[0], self._unconfirmed[1] + 1)

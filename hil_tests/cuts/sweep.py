@@ -3,7 +3,7 @@
     python hil_tests/cuts/sweep.py                                     every script, every operation, three modes
     python hil_tests/cuts/sweep.py --script orders --pairs look        and once more, at every operation of what follows
     python hil_tests/cuts/sweep.py --script append --cut 17 --mode half [--second 4 --second-mode none]      that one case, told
-    python hil_tests/cuts/sweep.py --target qemu-rv32 ..               on a target whose power really goes; no pairs
+    python hil_tests/cuts/sweep.py --target qemu-rv32 ..               on a target whose power really goes
 
 A cut operation is not done (none), half done (half) or wholly done (whole). After each cut: the file system mounts, every value is the
 old or the new one, no number is given out twice, no record that was handed out is lost. Ends with status 1 when a word was not kept.
@@ -27,12 +27,12 @@ from bench.targets.target import CUTS
 from street.node_device import build_target_image
 
 from cuts.outcome import Cut, Outcome, table
-from cuts.target_sweep import TargetSweep
+from cuts.target_sweep import TargetSweep, none
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SCRIPTS = ("first_boot", "append", "acknowledge", "thin", "sequence", "orders", "configuration", "boots", "clock", "lamp", "hour")
+SCRIPTS = ("first_boot", "append", "acknowledge", "thin", "sequence", "orders", "configuration", "boots", "clock", "lamp", "rekey", "hour")
 #: Up to a hundred operations: each pair of cuts can be tried.
-SHORT = tuple(script for script in SCRIPTS if script not in ("thin", "hour"))
+SHORT = tuple(script for script in SCRIPTS if script not in ("thin", "rekey", "hour"))
 _HEAP = "32m"
 _LONGEST_S = 7200
 
@@ -92,11 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     second = None if options.second is None else (options.second, options.second_mode)
     if (first is not None and len(options.script or []) != 1) or (second is not None and first is None):
         parser.error("--cut needs one --script, --second needs --cut")
-    if options.target and (options.pairs or second):
-        parser.error("a target cuts once")
     scripts, modes = options.script or (SHORT if options.pairs else SCRIPTS), options.mode or MODES
     if options.target:
-        found = _on_target(options.target, scripts, modes, first)
+        found = _on_target(options.target, scripts, modes, options.pairs, first, second)
     else:
         found = (sweep(script, modes, options.pairs, first, second) for script in scripts)
     outcomes = []
@@ -108,7 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(outcome.is_kept() for outcome in outcomes) else 1
 
 
-def _on_target(name: str, scripts: Sequence[str], modes: Sequence[str], first: Cut | None) -> Iterator[Outcome]:
+def _on_target(
+    name: str, scripts: Sequence[str], modes: Sequence[str], pairs: str | None, first: Cut | None, second: Cut | None
+) -> Iterator[Outcome]:
     target = find_target(name)
     missing = target.missing() or (None if CUTS in target.capabilities else "it has no power cuts of its own")
     if missing:
@@ -116,7 +116,12 @@ def _on_target(name: str, scripts: Sequence[str], modes: Sequence[str], first: C
     image = build_target_image(REPOSITORY / "build/target-image", target)
     with tempfile.TemporaryDirectory() as folder, TargetSweep(target, image, Path(folder)) as cuts:
         for script in scripts:
-            yield cuts.sweep(script, lambda count: every(count, modes)) if first is None else cuts.one(script, first)
+            if first is None:
+                yield cuts.sweep(
+                    script, lambda count: every(count, modes), (lambda count: every(count, modes)) if pairs else none, pairs or "look"
+                )
+            else:
+                yield cuts.one(script, first, second, pairs or "look")
 
 
 if __name__ == "__main__":

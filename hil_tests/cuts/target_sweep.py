@@ -2,7 +2,7 @@
 
 Every case begins on the same flash: the image of a node that has lived, made once a script by the target itself. A cut ends the
 emulator in the middle of flash operation K; what it said until then the host has heard; then it starts on what is left, mounts, and
-looks around. `sweep.py --target` is the command line.
+looks around. A pair of cuts: the second falls into that look around. `sweep.py --target` is the command line.
 """
 
 import json
@@ -26,6 +26,14 @@ _SAID = re.compile(r"promise (\[[^\r\n]*\])\r\n")
 _IMPORTS = f"from lamppost_node.flash import Flash\nfrom cuts import node_store\nflash = Flash({STATE!r})\n"
 _NOT_MOUNTED = "flash not mounted"  # the target's start-up code says it
 _AT_ONCE = min(4, os.cpu_count() or 1)
+#: What follows the first cut of a pair, and is cut in turn.
+AFTER = {"recovery": "node_store.Store(flash, node_store.printed)", "look": "node_store.look(flash, node_store.printed)"}
+Choose = Callable[[int], Sequence[Cut]]
+
+
+def none(_operations: int) -> Sequence[Cut]:
+    """No cut."""
+    return ()
 
 
 class TargetSweep:
@@ -48,15 +56,17 @@ class TargetSweep:
         for device in self._devices:
             device.close()
 
-    def sweep(self, script: str, choose: Callable[[int], Sequence[Cut]]) -> Outcome:
-        """The cuts that `choose` takes of so many operations, and the uncut run; operations count from 0 as in sweep.py."""
+    def sweep(self, script: str, choose: Choose, second: Choose = none, pairs: str = "look") -> Outcome:
+        """The cuts that `choose` takes of so many operations, and the uncut run; operations count from 0 as in sweep.py.
+
+        After each of them once more, the cuts that `second` takes of the operations of what follows, AFTER[pairs].
+        """
         begin_s = monotonic()
         start, image = self._prepare(script)
         operations, promises = self._uncut(script, start, image)
         outcome = Outcome(script, operations, target=self._target.name)
         outcome.add(promises.faults, None)
-        cuts = list(choose(operations))
-        left = iter(cuts)
+        left = iter(list(choose(operations)))
         lock = threading.Lock()
 
         def work(device: Device) -> None:
@@ -65,10 +75,21 @@ class TargetSweep:
                     cut = next(left, None)
                 if cut is None:
                     return
-                found = self._case(device, script, start, image, cut)
+                life, found = _script(script), start.copy()
+                self._cut(device, life, image, cut, found)
+                after, promised = _content(device), found.copy()
+                self._look(device, found)
                 with lock:
                     outcome.cuts += 1
                     outcome.add(found.faults, cut)
+                    following = second(self._operations(device, pairs, after)) if second is not none else ()
+                for again in following:
+                    found = promised.copy()
+                    self._cut(device, AFTER[pairs], after, again, found)
+                    self._look(device, found)
+                    with lock:
+                        outcome.pairs += 1
+                        outcome.add(found.faults, cut, again)
 
         with ThreadPoolExecutor(len(self._devices)) as pool:
             for done in [pool.submit(work, device) for device in self._devices]:
@@ -76,13 +97,18 @@ class TargetSweep:
         outcome.took_ms = round((monotonic() - begin_s) * 1000)
         return outcome
 
-    def one(self, script: str, cut: Cut) -> Outcome:
+    def one(self, script: str, cut: Cut, second: Cut | None = None, pairs: str = "look") -> Outcome:
         """That one case, told."""
-        start, image = self._prepare(script)
+        device = self._devices[0]
+        promises, image = self._prepare(script)
         outcome = Outcome(script, cuts=1, target=self._target.name)
-        mark = self._devices[0].console.mark()
-        outcome.add(self._case(self._devices[0], script, start, image, cut).faults, cut)
-        outcome.told = [line for line in self._devices[0].console.said(mark).splitlines() if line.startswith(("promise", "--"))]
+        mark = device.console.mark()
+        self._cut(device, _script(script), image, cut, promises)
+        if second is not None:
+            self._cut(device, AFTER[pairs], _content(device), second, promises)
+        self._look(device, promises)
+        outcome.add(promises.faults, cut, second)
+        outcome.told = [line for line in device.console.said(mark).splitlines() if line.startswith(("promise", "--"))]
         return outcome
 
     def look(self, content: bytes) -> Promises:
@@ -106,24 +132,30 @@ class TargetSweep:
         _fill(device, image)
         with self._power(device):
             before = device.flash_operations()
-            self._live(device, f"node_store.run({script!r}, flash, node_store.printed)", promises)
+            self._live(device, _script(script), promises)
             operations = device.flash_operations() - before
         self._look(device, promises)
         return operations, promises
 
-    def _case(self, device: Device, script: str, start: Promises, image: bytes, cut: Cut) -> Promises:
-        promises = start.copy()
+    def _operations(self, device: Device, pairs: str, image: bytes) -> int:
+        """How many operations what follows a first cut takes."""
+        _fill(device, image)
+        with self._power(device):
+            before = device.flash_operations()
+            self._live(device, AFTER[pairs], Promises())
+            return device.flash_operations() - before
+
+    def _cut(self, device: Device, life: str, image: bytes, cut: Cut, promises: Promises) -> None:
+        """`life` on this image until power fails."""
         _fill(device, image)
         with self._power(device):
             device.cut_after(cut[0] + 1, cut[1])
             mark = device.console.mark()
             with device.console.raw_repl(soft_reset=False, deadline_s=self._target.deadline_s()) as repl:
-                repl.run(_IMPORTS + f"node_store.run({script!r}, flash, node_store.printed)")
+                repl.run(_IMPORTS + life)
             if not device.ended(self._target.deadline_s()):
-                raise ConsoleError(device.console.report(f"{script} to end in a cut at operation {cut[0]}"))
+                raise ConsoleError(device.console.report(f"{life} to end in a cut at operation {cut[0]}"))
             _hear(device, mark, promises)
-        self._look(device, promises)
-        return promises
 
     def _look(self, device: Device, promises: Promises) -> None:
         mark = device.console.mark()
@@ -150,6 +182,10 @@ class TargetSweep:
         stack = ExitStack()
         stack.callback(device.stop)
         return stack
+
+
+def _script(script: str) -> str:
+    return f"node_store.run({script!r}, flash, node_store.printed)"
 
 
 def _hear(device: Device, mark: int, promises: Promises) -> None:

@@ -32,7 +32,7 @@ class Broker:
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
-        command = [sys.executable, "-m", "lamppost_tools.demo_broker", "--port", str(self.port)]
+        command = [sys.executable, "-m", "lamppost_tools.demo.broker", "--port", str(self.port)]
         environment = {"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
         self.program = Program("broker", command, folder / "broker.log", environment)
 

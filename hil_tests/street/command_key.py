@@ -6,10 +6,10 @@ from typing import Any
 
 from lamppost_protocol import beacons, frames, orders
 from lamppost_protocol.es256_host import HostSigner, public_key
-from lamppost_tools.authority_init import init_authority
-from lamppost_tools.authority_key import load_key
-from lamppost_tools.authority_settings import KEY_NAME, PUBLIC_NAME
+from lamppost_tools.authority.init import init_authority
+from lamppost_tools.authority.settings import KEY_NAME, PUBLIC_NAME
 from lamppost_tools.broker import BrokerSettings
+from lamppost_tools.key_file import load_key
 
 
 class CommandKey:

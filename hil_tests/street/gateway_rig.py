@@ -110,6 +110,11 @@ class City:
         self.authority_key = source.randrange(1, _ORDER_LIMIT).to_bytes(32, "big")
         self.version = 0
         self.revoked: set[int] = set()
+        self.always: set[int] = set()
+        """Nodes that listen over the air at any time."""
+        self.next: dict[int, SenderNode] = {}
+        self.previous: dict[int, SenderNode] = {}
+        """The other epoch of nodes that are being re-keyed."""
         folder.mkdir(parents=True, exist_ok=True)
         self.write()
 
@@ -126,12 +131,20 @@ class City:
                     "fixtures": ["lamp"],
                     "asset": "pole 1",
                     "revoked": node.node in self.revoked,
+                    "listens": "always" if node.node in self.always else "windows",
+                    **{
+                        field: {"epoch": others[node.node].epoch, "public_key": others[node.node].public_key.hex()}
+                        for field, others in (("next", self.next), ("previous", self.previous))
+                        if node.node in others
+                    },
                 }
                 for node in self.nodes.values()
             },
         }
         _replace(self.folder / "registry.json", json.dumps(document), 0o644)
         keys = {f"{node.node:08x}": node.hop_key_bytes.hex() for node in self.nodes.values()}
+        others = [*self.next.values(), *self.previous.values()]
+        keys.update({f"{node.node:08x}.{node.epoch}": node.hop_key_bytes.hex() for node in others})
         _replace(self.folder / "hop-keys.json", json.dumps(keys), 0o600)
 
     def config_text(self, links: Sequence[Path], broker_port: int = 9, more: str = "") -> str:

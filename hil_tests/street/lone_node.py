@@ -6,29 +6,35 @@ protocol code; it can be silent, which is what a node sees of a broken line.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.installer import ROM_FOLDER
 from bench.lock_step import HEAP_BYTES, MACHINE_SOURCES, LineEnd, LockStepBoard
 from bench.peripherals.cabinet import Cabinet
+from bench.peripherals.ether import Ether
 from bench.peripherals.street import Street
-from lamppost_protocol import beacons, cbor, cose, frames, hello, orders, slip
+from bench.rom_image import ROM_FOLDER
+from lamppost_protocol import beacons, cbor, cose, frames, hello, orders, releases, slip, tickets
 from lamppost_protocol.arq import ReceiveWindow
 from lamppost_protocol.errors import RemoteError
 from lamppost_protocol.es256_host import HostSigner, HostVerifier, public_key
 from lamppost_protocol.hop import HopKey
 from lamppost_protocol.p256_tables import build_generator_table, build_table
 from lamppost_protocol.records import Uplink, decode_uplink
-from lamppost_tools.enrol import checked_value
+from lamppost_protocol.regions import REGIONS
+from lamppost_tools.node.enrol import checked_value
 
+from street.air_city import AirCity, Citizen
+from street.e22_city import E22City
 from street.node_device import HEAP_BYTES as CHIP_HEAP_BYTES
 from street.node_device import LIBRARY, ROM_LIBRARY, STATE, compile_for_device, compiled_firmware
 
 NETWORK, NODE, EPOCH, ISSUER = 0x00C0FFEE, 0x0A0B0C0D, 1, 0x63
 #: (teeth, blocks) of the comb tables by their size in KB.
 TABLES = {2: (5, 2), 8: (6, 4)}
+_AIR_STEP_S = 0.4  # the city answers a second after it heard: it must have heard by then
+_PIECE_S = 0.025  # on the line; what is said for one instant would change its order
 _REACTION_S = 0.03  # a gateway's commit window and a little
 
 
@@ -57,6 +63,8 @@ def node_files(keys: Keys, config: Mapping[str, Any], table_kb: int = 2) -> dict
         "tables/command.tbl": build_table(x, y, *TABLES[table_kb]),
         **{f"counters/tx.{copy}": checked_value([EPOCH, 0]) for copy in (0, 1)},
     }
+    if "lora" in config:
+        files |= {f"settings/airtime.{band.name}": checked_value(0) for band in REGIONS[config["lora"]["region"]]}
     return {f"{STATE}/{name}": content for name, content in files.items()}
 
 
@@ -76,7 +84,7 @@ class City(LineEnd):
     def __init__(self, keys: Keys, start_unix: float) -> None:
         super().__init__()
         self.start_unix = start_unix
-        self._decoder = slip.Decoder()
+        self.decoder = slip.Decoder()
         self._verifier = HostVerifier(keys.public)
         self._signer = HostSigner(keys.command_private)
         self._foreign = HostSigner(keys.foreign)
@@ -90,14 +98,20 @@ class City(LineEnd):
         self.times: dict[int, int] = {}
         self.hellos: list[tuple[float, hello.Hello]] = []
         self.logs: list[tuple[float, str]] = []
+        self.answers: list[tickets.Facts | tickets.Answer] = []
+        """What the node said to a technician."""
         self.broken = 0
         self.beacons = 0
+        self.bodies: dict[bytes, bytes] = {}
+        """Releases' bodies by the name in a want, which it answers with pieces."""
+        self.wants: list[tuple[float, releases.Want]] = []
+        self.spoil: Callable[[releases.Piece], releases.Piece] = _as_it_is
         self.said: list[bytes] = []
         """Every order ever said, for whoever wants to say one again."""
         self._order_id = 0
 
     def command(self, data: bytes, now_s: float) -> None:
-        for message_type, body in self._decoder.feed(data):
+        for message_type, body in self.decoder.feed(data):
             if self.is_deaf or self.loses():
                 continue
             if message_type == slip.HELLO:
@@ -109,6 +123,27 @@ class City(LineEnd):
                 self.logs.append((now_s, body.decode(errors="replace")))
             elif message_type == slip.FRAME:
                 self._take_frame(body, now_s)
+            elif message_type == slip.WANT:
+                self._take_want(releases.decode_want(body), now_s)
+            elif message_type == slip.SERVICE_ANSWER:
+                self.answers.append(tickets.decode_answer(body))
+
+    def _take_want(self, want: releases.Want, now_s: float) -> None:
+        assert (want.network, want.node) == (NETWORK, NODE)
+        self.wants.append((now_s, want))
+        body = self.bodies.get(want.release, b"")
+        end = min(len(body), want.first + want.count * releases.PIECE_BYTES)
+        for index, at in enumerate(range(want.first, end, releases.PIECE_BYTES)):
+            piece = self.spoil(releases.Piece(want.release, at, body[at : at + releases.PIECE_BYTES]))
+            if not self.is_silent and not self.loses():
+                self.say(now_s + _REACTION_S + index * _PIECE_S, slip.encode(slip.PIECE, releases.encode_piece(piece)))
+
+    def release(self, body: bytes, base: bytes, sequence: int, version: str, heap_bytes: int = 0, is_forged: bool = False) -> bytes:
+        """The signed manifest of a body, which can be fetched from now on."""
+        digest = hashlib.sha256(body).digest()
+        self.bodies[digest[: releases.NAME_BYTES]] = body
+        manifest = releases.Manifest(sequence, base, version, heap_bytes, len(body), digest)
+        return releases.seal_manifest(self._foreign if is_forged else self._signer, NETWORK, ISSUER, manifest)
 
     def _take_frame(self, body: bytes, now_s: float) -> None:
         try:
@@ -182,6 +217,10 @@ def _nothing() -> bool:
     return False
 
 
+def _as_it_is(piece: releases.Piece) -> releases.Piece:
+    return piece
+
+
 class LoneNode:
     """A node of one wiring, its street, its city: a context manager. It has no power yet.
 
@@ -200,10 +239,11 @@ class LoneNode:
         on_vm: bool = False,
         heap_bytes: int | None = None,
         up_ms: int = 0,
+        ether: Ether | None = None,
     ) -> None:
         self.keys = Keys(seed)
         self.street = Street(seed, start_unix_s)
-        self.cabinet = Cabinet("lone", wiring, self.street)
+        self.cabinet = Cabinet("lone", wiring, self.street, ether=ether)
         self.city = City(self.keys, start_unix_s)
         files = {**image, **node_files(self.keys, config, table_kb)}
         if heap_bytes is None:
@@ -215,3 +255,48 @@ class LoneNode:
 
     def __exit__(self, *_: object) -> None:
         self.board.__exit__()
+
+
+class LoneAirNode(LoneNode):
+    """A node whose link is LoRa, and the city's antenna `x_m` away (`air`); its cable only carries what `city` hears of its log."""
+
+    def __init__(
+        self,
+        folder: Path,
+        image: Mapping[str, bytes],
+        config: Mapping[str, Any],
+        start_unix_s: int,
+        seed: int,
+        on_vm: bool,
+        x_m: float = 300.0,
+        wiring: str = "bin_radio",
+        heap_bytes: int | None = None,
+    ) -> None:
+        ether = Ether(seed)
+        super().__init__(folder, image, config, wiring, start_unix_s, seed, on_vm=on_vm, heap_bytes=heap_bytes, ether=ether)
+        self.cabinet.set("x_m", x_m)
+        self.city.quiet_limit_ms = 60_000
+        lora = config["lora"]
+        downlink = lora["downlink_hz"], lora.get("downlink_spreading_factor", 9), lora.get("downlink_bandwidth_hz", 125_000)
+        city = E22City if config.get("radio") == "e22" else AirCity
+        self.air = city(ether, NETWORK, ISSUER, HostSigner(self.keys.command_private), start_unix_s, downlink)
+        self.citizen = self.air.citizens[NODE] = Citizen(HostVerifier(self.keys.public), HopKey(self.keys.hop))
+
+    def run(self, until_s: float) -> bool:
+        """The board and the air up to then; False when power failed before."""
+        while self.board.now_s < until_s:
+            if not self.board.run(min(until_s, self.board.now_s + _AIR_STEP_S)):
+                return False
+            self.air.advance(self.board.now_s)
+        return True
+
+    def run_until(self, condition: Callable[[], object], deadline_s: float, what: str) -> None:
+        """Until it holds; fails naming `what` after `deadline_s` of the world."""
+        end_s = self.board.now_s + deadline_s
+        while not condition():
+            assert self.board.now_s < end_s, self.board.describe("no " + what)
+            assert self.run(self.board.now_s + 1), self.board.describe("no power while waiting for " + what)
+
+    def log(self) -> list[str]:
+        """What it said on its cable."""
+        return [line for _, line in self.city.logs]

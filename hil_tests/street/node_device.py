@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.installer import install
 from bench.targets.target import PREPARE, ROM, Device, Setup, Target
 
+from street.deploy import install
 from street.street_node import NodeSpec, Place, firmware
 
 #: Where each part of an image lives on a device; the library in ROMFS where the device has it.

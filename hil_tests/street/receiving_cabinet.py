@@ -35,7 +35,10 @@ class MemoryLink:
     def name(self) -> str:
         return self._name
 
-    def send(self, message_type: int, body: bytes) -> bool:
+    def steps(self, node: int, digest: bytes) -> int | None:
+        return None
+
+    def send(self, message_type: int, body: bytes, node: int = 0) -> bool:
         if not self.is_up:
             return False
         assert message_type == slip.FRAME

@@ -13,11 +13,11 @@ from bench.program import Program
 from lamppost_protocol import cbor, cose, frames, hello, records, slip
 from lamppost_protocol.errors import RemoteError
 from lamppost_protocol.hop import HopKey
-from lamppost_tools.demo_layout import NODES
+from lamppost_tools.demo.layout import WIRED
 
-HEAP_KB = 240
+HEAP_KB = 272
 #: A demo's images: wiring on the bench and fixtures, by name.
-IMAGES = {node.name: node for node in NODES}
+IMAGES = {node.name: node for node in WIRED}
 LAMP = {
     "kind": "lamp", "instance": 0, "sample_s": 1, "settle_s": 1, "stagger_s": 0,
     "ramp_up_percent_per_s": 100, "ramp_down_percent_per_s": 100,
@@ -79,11 +79,11 @@ class Place:
     log: Path
 
 
-def program_on(image: Path, place: Place, name: str) -> Program:
+def program_on(image: Path, place: Place, name: str, heap_kb: int = HEAP_KB) -> Program:
     """The node as a process of this machine, its flash the very folder of its enrolment."""
     return Program(
         name,
-        [find_micropython(), "-X", f"heapsize={HEAP_KB}k", str(image / "main.py")],
+        [find_micropython(), "-X", f"heapsize={heap_kb}k", str(image / "main.py")],
         place.log,
         {
             "MICROPYPATH": f"{image}:.frozen",

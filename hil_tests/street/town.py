@@ -4,9 +4,6 @@ Nothing starts by itself except the hardware: the test says what runs. `serve_ti
 on the cable, so that a test about gateways or brokers does not wait for them.
 """
 
-import json
-import os
-import socket
 import sys
 import threading
 import time
@@ -20,12 +17,13 @@ from bench.program import Program
 from lamppost_gateway.topics import hex8
 from lamppost_protocol import hello, slip
 from lamppost_protocol.errors import RemoteError
-from lamppost_tools.enrol import FLASH_FOLDER, KeySource, enrol_node
-from lamppost_tools.node_config import node_config
-from lamppost_tools.registry import Registry
+from lamppost_tools.node.config import node_config
+from lamppost_tools.node.enrol import FLASH_FOLDER, KeySource, enrol_node
+from lamppost_tools.node.registry import Registry
 
 from street.broker import Broker, Subscriber, python_path
 from street.command_key import CommandKey
+from street.models import ask_models
 from street.street_gateway import StreetGateway
 from street.street_node import IMAGES, PACE, NodeSpec, Place, Runner, StreetNode
 
@@ -151,14 +149,7 @@ class Town:
 
     def ask_bench(self, **order: Any) -> dict[str, Any]:
         """One order to the modelled hardware."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(DEADLINE_S)
-            connection.connect(os.path.relpath(self.folder / "control"))
-            connection.sendall(json.dumps(order).encode() + b"\n")
-            with connection.makefile("rb") as answers:
-                answer: dict[str, Any] = json.loads(answers.readline())
-        assert answer["ok"], answer
-        return answer
+        return ask_models(self.folder / "control", **order)
 
     def cut_power(self, node: int) -> None:
         """End the power of a node and of all hardware that hangs on it, at this instant."""
