@@ -52,7 +52,7 @@ bench: setup ## ratios beside their limit scripts, in one run
 
 soak: setup oracles ## the long proofs
 	$(BIN)/python -m pytest -m soak --timeout 7200 $(PYTEST_ARGS)
-	$(BIN)/python -m pytest hil_tests/test_target_cuts.py --target qemu-rv32 -m soak -s $(PYTEST_ARGS)
+	$(BIN)/python -m pytest hil_tests/test_target_cuts.py hil_tests/test_rv32_lock_step.py --target qemu-rv32 -m soak -s $(PYTEST_ARGS)
 
 deps: ## Debian packages for the lanes that need them (root)
 	apt-get update -q
@@ -64,7 +64,7 @@ lock: ## write the lock files anew: every file of every release, for every platf
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet uv
 	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --extra demo --extra test pyproject.toml -o .ci/requirements.lock
+		--no-emit-index-url --no-emit-find-links --extra demo --extra technician --extra test pyproject.toml -o .ci/requirements.lock
 	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links .ci/oracles.in -o .ci/oracles.lock
 
