@@ -1,12 +1,16 @@
 """The bench's console: a device that starts anew while the raw REPL is asked for gets asked again, a dead one is told of at once."""
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bench.console import Console, ConsoleError
+from bench.pseudo_terminal import Terminal
+from bench.targets.target import Setup
+from bench.targets.unix_port import UnixPort
 
 RAW = b"raw REPL; CTRL-B to exit\r\n>"
 TRY_S = 1.0
@@ -72,3 +76,25 @@ def test_one_that_never_comes_is_told_of(tmp_path: Path, deaths: int, is_dead: b
     with console_of(tmp_path, board) as console, pytest.raises(ConsoleError, match="a raw REPL within"), console.raw_repl(False, TRY_S):
         pass
     assert board.interrupts == (0 if is_dead else 3)
+
+
+def test_a_terminals_name_goes_before_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number is soon another one's: whoever comes back by the old name finds nothing, and takes nothing of what is typed there."""
+    terminal = Terminal(tmp_path / "line")
+    os.close(os.open(terminal.path, os.O_RDWR | os.O_NOCTTY))
+    named: list[bool] = []
+    close = os.close
+    monkeypatch.setattr(os, "close", lambda descriptor: (named.append(terminal.path.is_symlink()), close(descriptor)))
+    terminal.close()
+    assert named == [False, False]
+
+
+def test_what_is_typed_to_a_process_goes_by_no_name(tmp_path: Path) -> None:
+    """A program that comes back for another terminal's old number cannot take octets that are for the interpreter."""
+    target = UnixPort()
+    if missing := target.missing():
+        pytest.skip(missing)
+    with contextlib.closing(target.device(Setup(tmp_path, "typed"))) as device:
+        device.start()
+        folder = Path(f"/proc/{device.process_id}/fd")
+        assert not [where for link in folder.iterdir() if (where := os.readlink(link)).startswith("/dev/pts/")]

@@ -2,15 +2,14 @@
 
 import contextlib
 import os
-import pty
 import select
 import time
-import tty
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bench.peripherals.client import DEADLINE_S, Program, receive
+from bench.pseudo_terminal import Terminal
 
 ECHO = """
 import asyncio, machine, sys
@@ -48,22 +47,19 @@ class Line:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = -1
-        self._far_end = -1  # kept open: a pty whose far end nobody has opened yet reads as an error
+        self._terminal: Terminal | None = None
 
     def plug(self) -> None:
-        self.fd, self._far_end = pty.openpty()
-        tty.setraw(self._far_end)
-        fresh = self.path.with_suffix(".new")
-        fresh.symlink_to(os.ttyname(self._far_end))
-        fresh.rename(self.path)
+        self._terminal = Terminal(self.path)
+        self.fd = self._terminal.near
+        os.set_blocking(self.fd, True)
 
     def unplug(self) -> None:
-        self.path.unlink()
         self.close()
 
     def close(self) -> None:
-        os.close(self.fd)
-        os.close(self._far_end)
+        assert self._terminal is not None
+        self._terminal.close()
 
 
 @pytest.fixture

@@ -230,7 +230,7 @@ def test_uart_carries_ten_kilobytes_both_ways(make_board: Callable[..., QemuDevi
     """10,240 random octets come back from UART(1) through asyncio's streams, each one and in order."""
     sent = random.Random(seed).randbytes(10_240)
     line = TerminalPort()
-    with make_board(line=Path(line.far_path)).console.raw_repl() as repl:
+    with make_board(line=line.far_path).console.raw_repl() as repl:
         repl.transport.exec_raw_no_follow(
             "import asyncio, machine\n"
             "async def echo(left):\n"

@@ -101,7 +101,7 @@ def test_flash(target: Target, make: Callable[..., Device]) -> None:
 def test_line(target: Target, make: Callable[..., Device]) -> None:
     """Octets out of UART 1 and into it."""
     line = TerminalPort()
-    device = make(line=Path(line.far_path))
+    device = make(line=line.far_path)
     with device.console.raw_repl(deadline_s=target.deadline_s()) as repl:
         mark = device.console.mark()
         repl.run(ECHO)

@@ -195,7 +195,8 @@ class NodeBench:
         self.master, self._slave = os.openpty()
         tty.setraw(self.master)
         tty.setraw(self._slave)
-        self._line = os.ttyname(self._slave)
+        self._line = folder / "line"  # goes before the terminal does: its number is soon another one's
+        self._line.symlink_to(os.ttyname(self._slave))
         self.gateway = Gateway(self.master, keys)
         self.process: subprocess.Popen[bytes] | None = None
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT / "hil_tests"), str(ROOT / "protocol")]))
@@ -221,7 +222,7 @@ class NodeBench:
             os.environ,
             MICROPYPATH=f"{self._image}:.frozen",
             BENCH_EXCHANGE=str(self.folder / "exchange"),
-            BENCH_LINE=self._line,
+            BENCH_LINE=str(self._line),
             LAMPPOST_STATE=str(self.flash),
         )
         self.output = (self.folder / "console").open("ab")
@@ -263,5 +264,6 @@ class NodeBench:
         self._server.wait(10)
         if self._server.stdout is not None:
             self._server.stdout.close()
+        self._line.unlink()
         os.close(self.master)
         os.close(self._slave)

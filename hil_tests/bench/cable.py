@@ -10,13 +10,13 @@ import os
 import select
 import threading
 import time
-import tty
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.deadline import Changes
 from bench.line_faults import FaultyLine, LineFaults, Piece
+from bench.pseudo_terminal import Terminal
 
 END = b"\xc0"
 DEVICE = "device"
@@ -118,7 +118,7 @@ class Cable:
             for end, data in to_say:
                 if end in ends:
                     ends[end].push(Piece(data, 0.0))
-            by_master = {terminal.master: end for end, terminal in ends.items()}
+            by_master = {terminal.near: end for end, terminal in ends.items()}
             now_s = time.monotonic()
             writers = [master for master, end in by_master.items() if ends[end].has_due(now_s)]
             wait_s = min((terminal.wait_s(now_s) for terminal in ends.values()), default=1.0)
@@ -177,24 +177,16 @@ class _Cutter:
         return [piece + END for piece in whole]
 
 
-class _Terminal:
-    """A raw pseudo-terminal with a link to its slave end. The slave stays open here, so a reader's leaving is no error."""
+class _Terminal(Terminal):
+    """One end of the cable. Its far end stays open here, so a reader's leaving is no error."""
 
-    def __init__(self, link: Path) -> None:
-        self.master, self._slave = os.openpty()
-        tty.setraw(self.master)
-        tty.setraw(self._slave)
-        os.set_blocking(self.master, False)
-        self._link = link
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self._pending: deque[tuple[float, bytes]] = deque()  # when it may leave, octets
-        fresh = link.with_name(link.name + ".new")
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(os.ttyname(self._slave))
-        fresh.replace(link)
 
     def read(self) -> bytes:
         try:
-            return os.read(self.master, _READ_BYTES)
+            return os.read(self.near, _READ_BYTES)
         except OSError:
             return b""
 
@@ -218,7 +210,7 @@ class _Terminal:
         while self.has_due(time.monotonic()):
             due_s, data = self._pending[0]
             try:
-                written = os.write(self.master, data) if data else 0
+                written = os.write(self.near, data) if data else 0
             except BlockingIOError:
                 return
             except OSError:
@@ -228,9 +220,3 @@ class _Terminal:
                 self._pending[0] = (due_s, data[written:])
             else:
                 self._pending.popleft()
-
-    def close(self) -> None:
-        self._link.unlink(missing_ok=True)
-        for descriptor in (self.master, self._slave):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)

@@ -8,7 +8,6 @@ import contextlib
 import os
 import select
 import threading
-import tty
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +16,7 @@ from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
 
 from bench.deadline import DEADLINE_S, Changes
+from bench.pseudo_terminal import Terminal
 
 _READ_BYTES = 4096
 _LAST_WORDS_BYTES = 800
@@ -64,9 +64,7 @@ class Console:
         self._pending = b""  # towards the device
         self._is_held = False
         self._is_closed = False
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
+        self._terminal = Terminal(log.with_name(log.name + ".terminal"))
         self._wake_read, self._wake_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name=f"console-{log.stem}", daemon=True)
         self._thread.start()
@@ -95,8 +93,9 @@ class Console:
         self._is_closed = True
         self._wake()
         self._thread.join(5)
-        for descriptor in (self._master, self._slave, self._wake_read, self._wake_write):
-            os.close(descriptor)
+        self._terminal.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
     # -- what it said ---------------------------------------------------------------------------------------------------
 
@@ -132,7 +131,7 @@ class Console:
             assert not self._is_held, "somebody holds the console"
             self._is_held = True
         try:
-            yield os.ttyname(self._slave)
+            yield str(self._terminal.path)
         finally:
             with self.changes:
                 self._is_held = False
@@ -146,6 +145,7 @@ class Console:
         with self.lent() as path:
             # Not exclusive: that lock would outlive its owner in whatever another thread is just starting, until it has started.
             transport = SerialTransport(path, exclusive=False, timeout=min(_QUIET_S, deadline_s))
+            transport.is_pty = True  # the name does not tell: its reads wait, instead of looking every 10 ms
             try:
                 self._enter(transport, soft_reset, deadline_s)
                 yield Repl(self, transport)
@@ -176,7 +176,7 @@ class Console:
             while not self._is_closed:
                 port = self._port
                 device = port.fileno() if port is not None else -1
-                readers = [self._wake_read, self._master] + ([device] if device >= 0 else [])
+                readers = [self._wake_read, self._terminal.near] + ([device] if device >= 0 else [])
                 writers = [device] if device >= 0 and self._pending else []
                 try:
                     readable, writable, _ = select.select(readers, writers, [], 1.0)
@@ -184,18 +184,18 @@ class Console:
                     continue  # detached meanwhile
                 if self._wake_read in readable:
                     os.read(self._wake_read, _READ_BYTES)
-                if self._master in readable:
+                if self._terminal.near in readable:
                     self._pending += self._read_terminal()
                 if port is None or port is not self._port:
                     continue
                 if device in readable:
                     self._heard(port.read(), log.write)
-                if self._pending and (writable or self._master in readable):
+                if self._pending and (writable or self._terminal.near in readable):
                     self._pending = self._pending[port.write(self._pending) :]
 
     def _read_terminal(self) -> bytes:
         try:
-            return os.read(self._master, _READ_BYTES)
+            return os.read(self._terminal.near, _READ_BYTES)
         except OSError:
             return b""
 
@@ -209,9 +209,9 @@ class Console:
             is_held = self._is_held
         while is_held and data:
             try:
-                data = data[os.write(self._master, data) :]
+                data = data[os.write(self._terminal.near, data) :]
             except BlockingIOError:
-                select.select([], [self._master], [], 0.2)
+                select.select([], [self._terminal.near], [], 0.2)
                 is_held = self._is_held
 
 

@@ -10,10 +10,10 @@ import os
 import select
 import threading
 import time
-import tty
 from collections.abc import Sequence
 
 from bench.esp_rom import RomLoader
+from bench.pseudo_terminal import Terminal
 from bench.targets.target import Device
 
 _READ_BYTES = 4096
@@ -34,10 +34,8 @@ class EspBoard:
         rom.leave = self._boot
         self._console = -1
         self._stack = contextlib.ExitStack()
-        self._near, self._far = os.openpty()
-        tty.setraw(self._far)
-        os.set_blocking(self._near, False)
-        self.path = os.ttyname(self._far)
+        self._terminal = Terminal()
+        self.path = str(self._terminal.path)
         self._wake_read, self._wake_write = os.pipe()
         self._hands: list[str] = []
         self._lines = (False, False)
@@ -55,8 +53,9 @@ class EspBoard:
         self._do("end")
         self._thread.join(10)
         self._let_go()
-        for descriptor in (self._near, self._far, self._wake_read, self._wake_write):
-            os.close(descriptor)
+        self._terminal.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
     def hold_boot_and_reset(self) -> None:
         """What a person does with two buttons: the chip waits in its loader."""
@@ -125,7 +124,7 @@ class EspBoard:
     def _say(self, data: bytes) -> None:
         while data:
             try:
-                data = data[os.write(self._near, data) :]
+                data = data[os.write(self._terminal.near, data) :]
             except BlockingIOError:
                 return  # nobody listens, and a UART does not wait
 
@@ -133,7 +132,7 @@ class EspBoard:
         while "end" not in self._hands:
             if self._rises_s is not None and time.monotonic() >= self._rises_s:
                 self._rise()
-            readers = [self._near, self._wake_read] + ([self._console] if self._console >= 0 else [])
+            readers = [self._terminal.near, self._wake_read] + ([self._console] if self._console >= 0 else [])
             wait_s = _REPEAT_S if self._rises_s is None else max(0.0, self._rises_s - time.monotonic())
             ready = select.select(readers, [], [], wait_s)[0]
             if self._wake_read in ready:
@@ -146,8 +145,8 @@ class EspBoard:
             if self._console >= 0 and self._console in ready:
                 with contextlib.suppress(OSError):
                     self._say(os.read(self._console, _READ_BYTES))
-            if self._near in ready:
-                self._hear(os.read(self._near, _READ_BYTES))
+            if self._terminal.near in ready:
+                self._hear(os.read(self._terminal.near, _READ_BYTES))
 
     def _hear(self, data: bytes) -> None:
         if self.is_in_loader:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import threading
 import time
-import tty
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from bench.lock_step import HostProgram, LineEnd, LockStepBoard
 from bench.peripherals.cabinet import Cabinet
 from bench.peripherals.ether import Ether
 from bench.peripherals.street import Street
+from bench.pseudo_terminal import Terminal
 
 _STEP_S = 0.02  # looked for what came over the terminals
 _QUIET_MS = 10
@@ -31,24 +31,19 @@ class TerminalLine(LineEnd):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._near, self._far = os.openpty()
-        tty.setraw(self._far)
-        os.set_blocking(self._near, False)
-        path.unlink(missing_ok=True)
-        path.symlink_to(os.ttyname(self._far))
+        self._terminal = Terminal(path)
 
     def command(self, data: bytes, now_s: float) -> None:
         with contextlib.suppress(OSError):  # full: nobody reads, and a real line loses it too
-            os.write(self._near, data)
+            os.write(self._terminal.near, data)
 
     def listen(self, now_s: float) -> None:
         """Take what the program has written by now."""
         with contextlib.suppress(OSError):
-            self.say(now_s, os.read(self._near, 4096))
+            self.say(now_s, os.read(self._terminal.near, 4096))
 
     def end(self) -> None:
-        os.close(self._near)
-        os.close(self._far)
+        self._terminal.close()
 
 
 class SilentLine(LineEnd):

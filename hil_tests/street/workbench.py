@@ -9,7 +9,6 @@ import os
 import select
 import sys
 import threading
-import tty
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from bench.cable import DEVICE, Cable
 from bench.deadline import wait_for
 from bench.peripherals.cabinet import unique_id
 from bench.program import Program
+from bench.pseudo_terminal import Terminal
 from bench.targets.target import ROM, Device, Setup, Target
 from lamppost_protocol import cbor
 from lamppost_protocol.es256_host import public_key
@@ -199,26 +199,27 @@ class Lead:
     """Between a lent console at `far` and a port at `path`. After `pull_after` octets towards the board the port hangs up."""
 
     def __init__(self, far: str, pull_after: int | None = None) -> None:
-        self._near, self._port = os.openpty()
-        tty.setraw(self._port)
+        self._terminal = Terminal(Path(far + ".lead"))
+        os.set_blocking(self._terminal.near, True)
         self._far = os.open(far, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         self._left = pull_after
-        self.path = os.ttyname(self._port)
+        self.path = str(self._terminal.path)
         self.passed = 0
         self._wake_read, self._wake_write = os.pipe()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
+        near = self._terminal.near
         while True:
-            ready = select.select([self._near, self._far, self._wake_read], [], [])[0]
+            ready = select.select([near, self._far, self._wake_read], [], [])[0]
             if self._wake_read in ready:
                 break
             if self._far in ready:
                 with contextlib.suppress(OSError):
-                    os.write(self._near, os.read(self._far, 4096))
-            if self._near in ready:
-                data = os.read(self._near, 4096)
+                    os.write(near, os.read(self._far, 4096))
+            if near in ready:
+                data = os.read(near, 4096)
                 if self._left is not None:
                     data, self._left = data[: self._left], self._left - len(data)
                 self.passed += len(data)
@@ -227,8 +228,7 @@ class Lead:
                         data = data[os.write(self._far, data) :]
                 if self._left is not None and self._left <= 0:
                     break
-        os.close(self._near)
-        os.close(self._port)
+        self._terminal.close()
         os.close(self._far)
 
     def end(self) -> None:

@@ -91,10 +91,13 @@ def test_what_a_broker_carries_is_told_once() -> None:
 
 
 @pytest.fixture
-def terminal() -> Iterator[tuple[int, str]]:
+def terminal(tmp_path: Path) -> Iterator[tuple[int, str]]:
     near, far = os.openpty()
     tty.setraw(far)
-    yield near, os.ttyname(far)
+    path = tmp_path / "line"
+    path.symlink_to(os.ttyname(far))
+    yield near, str(path)
+    path.unlink()
     os.close(far)
     os.close(near)
 

@@ -24,7 +24,7 @@ class EmulatorDevice(Device):
     def __init__(self, setup: Setup, image: str) -> None:
         super().__init__(setup, image)
         self._log = (setup.folder / f"{setup.name}.emulator.log").open("ab")
-        self._terminal = TerminalPort()
+        self._terminal = TerminalPort(setup.folder / f"{setup.name}.emulator")
         self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod

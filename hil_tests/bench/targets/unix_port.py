@@ -9,8 +9,8 @@ import hashlib
 import os
 import select
 import signal
+import socket
 import subprocess
-import tty
 from pathlib import Path
 
 from bench.deadline import Deadline
@@ -105,8 +105,9 @@ class UnixDevice(Device):
 class _Replica:
     """The console's port into the process: what a board's reset logic and serial driver do.
 
-    The process loses what is typed while it changes between running code and reading a line. So typed octets wait here until the
-    interpreter is up, and after an interrupt until it asks for more.
+    A pair of sockets, no terminal: a terminal has a name, by which a stray program can take octets out of it, and loses what is typed while
+    the process changes its mode. Typed octets wait here until the interpreter is up, and after an interrupt, of which it may die, until it
+    asks for more.
     """
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
@@ -121,11 +122,11 @@ class _Replica:
         return self._process.pid
 
     def fileno(self) -> int:
-        return self._master
+        return self._ours
 
     def read(self) -> bytes:
         try:
-            data = os.read(self._master, 4096)
+            data = os.read(self._ours, 4096)
         except BlockingIOError:
             return b""
         except OSError:
@@ -152,19 +153,19 @@ class _Replica:
         self._is_over = True
         self._process.kill()
         self._process.wait(10)
-        if self._master >= 0:
+        if self._ours >= 0:
             with contextlib.suppress(OSError):
-                os.close(self._master)
-        self._master = -1
+                os.close(self._ours)
+        self._ours = -1
 
     def _spawn(self, runs_main: bool = True) -> None:
-        self._master, slave = os.openpty()
-        tty.setraw(slave)
-        os.set_blocking(self._master, False)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._ours = ours.detach()
         environment = self._environment if runs_main else {**self._environment, "BENCH_RAW": "1"}
         # Not a session leader: a pty opened by the program must not become its terminal.
-        self._process = subprocess.Popen(self._command, stdin=slave, stdout=slave, stderr=slave, env=environment, process_group=0)
-        os.close(slave)
+        self._process = subprocess.Popen(self._command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, process_group=0)
+        theirs.close()
         self._is_up = False
         self._booted = b""
         self._waiting = b""
@@ -182,13 +183,13 @@ class _Replica:
             if not is_prompt:
                 return b""
             after = printed.rpartition(b"MicroPython ")[0]
-            os.write(self._master, _ENTER_RAW)
+            self._type(_ENTER_RAW)
         self._is_up = True
         return before + after
 
     def _come_up_again(self) -> bytes:
-        os.close(self._master)
-        self._master = -1
+        os.close(self._ours)
+        self._ours = -1
         status = self._process.wait()
         if self._is_over:
             return b""
@@ -208,10 +209,7 @@ class _Replica:
         """Give the process what was typed, up to an interrupt that it must answer first."""
         while self._waiting and self._prompt_due is None:
             plain, is_interrupt, rest = self._waiting.partition(_INTERRUPT)
-            try:
-                taken = os.write(self._master, plain) if plain else 0
-            except OSError:
-                return  # full, or gone: `read` tells which
+            taken = self._type(plain)
             self._note_mode(plain[:taken])
             self._waiting = self._waiting[taken:]
             if taken < len(plain):
@@ -220,10 +218,17 @@ class _Replica:
                 self._waiting = rest
                 self._interrupt()
 
+    def _type(self, octets: bytes) -> int:
+        """How many the process has taken: none when it is full or gone; `read` tells which."""
+        try:
+            return os.write(self._ours, octets)
+        except OSError:
+            return 0
+
     def _interrupt(self) -> None:
         is_busy = self._is_busy() if self._begins.is_over else self._is_soon(busy=True)
         if not is_busy:
-            os.write(self._master, _INTERRUPT)
+            self._type(_INTERRUPT)
             if self._is_raw:
                 return  # there it empties the line and asks for nothing
         self._prompt_due = Deadline(_BACK_S)

@@ -47,6 +47,7 @@ class Board:
             raise MissingError(
                 f"{port} cannot be opened", "is it plugged in, is no other program using it, are you in the group that owns it?"
             ) from None
+        self.transport.is_pty = True  # whatever the port: its reads wait for an answer, instead of looking every 10 ms
         try:
             self.transport.serial.write_timeout = _READ_S
         except NotImplementedError:  # a port on the network has none
