@@ -80,7 +80,7 @@ def all_rows() -> Iterator[Row]:
         yield against_limit(f"LoRa, {name}", sum(ours), "bytes", sum(by_lpp), "LoRaWAN, Cayenne LPP", None)
         yield against_limit(f"LoRa, {name}, at SF9", _airtime_ms(ours), "ms", _airtime_ms(by_senml), "LoRaWAN, SenML-CBOR", None)
         yield against_limit(f"LoRa, {name}, at SF9", _airtime_ms(ours), "ms", _airtime_ms(by_lpp), "LoRaWAN, Cayenne LPP", None)
-        charge_mas, lpp_mas = (_airtime_ms(each) / 1000 * supply.transmit_ma(_POWER_DBM) for each in (ours, by_lpp))
+        charge_mas, lpp_mas = (_airtime_ms(each) / 1000 * supply.SX1262.sending_ma(_POWER_DBM) for each in (ours, by_lpp))
         yield against_limit(f"LoRa, {name}, at SF9, radio", charge_mas, "mAs", lpp_mas, "LoRaWAN, Cayenne LPP", None, _CHARGE)
     yield _day(air["bin"], air["acknowledgement"])
 
@@ -90,7 +90,7 @@ def _day(uplink: bytes, acknowledgement: bytes) -> Row:
     frame_s, answer_s = (_airtime_ms([len(packet)]) / 1000 for packet in (uplink, acknowledgement))
     window_s = supply.WINDOW_S + supply.WINDOW_SYMBOLS * 2**_SPREADING_FACTOR / _BANDWIDTH_HZ
     day = supply.Cycle(1, 1, 0, 1, 0, 5)
-    states = supply.states(day, supply.Air(frame_s, answer_s, window_s, _POWER_DBM))
+    states = supply.states(day, supply.Air(frame_s, answer_s, window_s, _POWER_DBM, supply.SX1262))
     parts = {state.label: 3600 * state.mah[1] for state in states}
     note = ", ".join(f"{label} {charge_mas:,.0f}" for label, charge_mas in parts.items())
     return told("LoRa, a sleeping bin's day with one report", note, sum(parts.values()), "mAs")

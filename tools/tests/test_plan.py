@@ -32,6 +32,7 @@ from lamppost_tools.plan.light import night_levels, nights, power_w, sun_times_s
 from lamppost_tools.plan.plan import make_plan
 from lamppost_tools.site.file import load_site
 from lamppost_tools.site.new import answers, site_text, write_site
+from lamppost_tools.site.site import BATTERY
 from test_flash_wear import Day, new_flash
 
 BERLIN = {"latitude_deg": 52.52, "longitude_deg": 13.405, "utc_offset_s": 3600, "dst": "eu"}
@@ -283,18 +284,23 @@ def test_airtime_of_a_day(kind, spreading_factor):
     expected_us = sum(
         stream.records_a_day * semtech_us(6 + 3 + len(cose.decode(stream.frame).payload) + 64, spreading_factor, 125_000) for stream in sent
     )
-    found = plan_air.air(sent, EU868._replace(spreading_factor=spreading_factor), EU868)
-    assert found.uplink_us == pytest.approx(expected_us, rel=1e-5)
+    found = plan_air.air(sent, 4, EU868._replace(spreading_factor=spreading_factor), EU868)
+    assert found.frames_us == pytest.approx(expected_us, rel=1e-5)
     assert found.packets_a_frame == 1
+    hello_bytes = len(bytes.fromhex("93a30a0b0c0d860100480102030405060708")) + 2 * 5 + 6  # WIRE.md 12's example, with long numbers
+    assert found.hellos_us == pytest.approx(4 * semtech_us(hello_bytes, spreading_factor, 125_000), rel=1e-5)
+    beacon_bytes = 6 + 4 + 4 + 1 + 5 + 9 + 64  # head, issuer, tx, an array of the time and the nonce, signature
+    assert found.beacons_us == pytest.approx(4 * semtech_us(beacon_bytes, EU868.spreading_factor, 125_000), rel=1e-5)
+    assert found.uplink_us == found.frames_us + found.hellos_us
 
 
 def test_a_frame_in_pieces_costs_every_piece():
     """AS923's 400 ms at SF10: several packets a frame, each below the dwell, together longer than one."""
     radio = Radio("AS923", (923_200_000,), 125_000, 10, 1, BARE, 14, 0, 0)
     sent = streams(lamp_config(report_s=900), {})
-    found = plan_air.air(sent, radio, radio)
+    found = plan_air.air(sent, 0, radio, radio)
     assert found.packets_a_frame > 3
-    assert found.uplink_us > plan_air.air(sent, EU868._replace(spreading_factor=10), EU868).uplink_us
+    assert found.uplink_us > plan_air.air(sent, 0, EU868._replace(spreading_factor=10), EU868).uplink_us
 
 
 def test_the_laws_allowance_of_a_day():
@@ -325,10 +331,10 @@ def test_an_interval_for_a_fleet_is_the_loss_turned_round(frame_us, nodes, chann
 
 def test_a_battery_by_hand():
     """A bin on LoRa, always awake: 24 h of chip, ranger and receiver and a minute of sending; of its battery four fifths, and time."""
-    found = plan_supply.supply([("bin", 900, False)], 60e6, 22, 19_000)
+    found = plan_supply.supply([("bin", 900, False)], 60e6, 22, 19_000, plan_supply.SX1262)
     assert found.awake_mah[1] == pytest.approx(24 * (44 + 8 + 5.3) + 118 / 60)
     assert found.awake_years[0] == pytest.approx(0.8 * 19_000 / (found.awake_mah[1] * 365.25 + 0.02 * 19_000))
-    on_cable = plan_supply.supply([("bin", 900, False)], None, 14, 19_000)
+    on_cable = plan_supply.supply([("bin", 900, False)], None, 14, 19_000, plan_supply.SX1262)
     assert on_cable.awake_mah[0] == pytest.approx(24 * 35)
 
 
@@ -336,7 +342,7 @@ def test_a_sleeping_day_by_hand():
     """Four reports an hour, each its own frame, once a day a record of its own, four questions: every state's seconds and mAh."""
     day = plan_supply.cycle(report_s=900, sleep_s=900, health_s=86_400, beacon_s=21_600, gather_s=0, burst=7)
     assert day[:5] == (96, 96, 1, 97, 4)
-    found = {state.name: state for state in plan_supply.states(day, plan_supply.Air(0.8, 0.3, 0.25, 14))}
+    found = {state.name: state for state in plan_supply.states(day, plan_supply.Air(0.8, 0.3, 0.25, 14, plan_supply.SX1262))}
     awake_s = 96 * (1.5 + 0.15 + 0.7 + 7 * 0.3) + 5 * 1.65 + 101 * (0.3 + 0.8 + 4 + 0.3 + 4 + 0.25)
     assert found["awake"].seconds == pytest.approx(awake_s)
     assert found["awake"].mah == pytest.approx((awake_s / 3600 * 27.6, awake_s / 3600 * 44.6))
@@ -355,7 +361,7 @@ def test_looks_of_a_day(report_s, sleep_s, looks):
 @pytest.mark.parametrize(("power_dbm", "ma"), [(22, 118), (14, 45), (13, 90), (16, 95), (17, 58), (18, 102), (21, 118), (-9, 90)])
 def test_current_of_a_power(power_dbm, ma):
     """The PA is set for four powers; every other is sent with the setting for 22 dBm, turned down."""
-    assert plan_supply.transmit_ma(power_dbm) == ma
+    assert plan_supply.SX1262.sending_ma(power_dbm) == ma
 
 
 def test_an_air_stations_fan():
@@ -392,6 +398,17 @@ def test_the_street_is_the_sum_of_its_nodes(tmp_path_factory, count, kind, link,
     over = {"law_percent": 100, "gateway_law_percent": 100, "collisions_percent": 30}
     is_over = any(figure.value > over[figure.name] for figure in [*one, *plan.street] if figure.name in over)
     assert bool(plan.unfit) == is_over
+
+
+@pytest.mark.parametrize(("radio", "listening_ma", "sending_ma"), [("sx1262", 5.3, 45), ("sx1276", 11.5, 87)])
+def test_a_battery_is_reckoned_with_the_nodes_own_radio(tmp_path, radio, listening_ma, sending_ma):
+    """A sleeping bin's receive windows and packets, by the currents of the radio that its file names."""
+    site = site_of(tmp_path / "site.toml", kind="bin", link="lora", radio=radio)
+    config = dict(site.nodes[0].config, fixtures=[{**site.nodes[0].config["fixtures"][0], "sleep_s": 900}])
+    sleeper = dataclasses.replace(site.nodes[0], config=config, supply=BATTERY, battery_mah=19_000)
+    figures = make_plan(dataclasses.replace(site, nodes=[sleeper]), NEW_YEAR).groups[0].figures
+    for state, ma in (("listening", listening_ma), ("sending", sending_ma)):
+        assert value(figures, f"{state}_mah_a_day") == pytest.approx(value(figures, f"{state}_s_a_day") / 3600 * ma)
 
 
 def test_nodes_that_differ_are_told_apart(tmp_path):

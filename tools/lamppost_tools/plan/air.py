@@ -9,37 +9,53 @@ from lamppost_protocol.ledger import HOUR_MS
 from lamppost_protocol.regions import Band, Radio, check_radio, most_packet_bytes, reserve_us
 
 from lamppost_tools.plan.figures import DAY_S
-from lamppost_tools.plan.frames import Stream, acknowledgement, packets
+from lamppost_tools.plan.frames import Stream, acknowledgement, beacon, greeting, packets
 
 _DAY_HOURS = DAY_S / 3600
 
 
 class Air(NamedTuple):
-    """A day of one node on LoRa, in microseconds: its packets, the gateway's acknowledgements; packets a frame at most."""
+    """A day of one node on LoRa, in microseconds: its frames and hellos, the gateway's answers to both; packets a frame at most."""
 
-    uplink_us: float
-    acknowledgement_us: float
+    frames_us: float
+    hellos_us: float
+    acknowledgements_us: float
+    beacons_us: float
     packets_a_frame: int
     allowance_us: float | None
 
+    @property
+    def uplink_us(self) -> float:
+        """All that the node sends."""
+        return self.frames_us + self.hellos_us
 
-def air(streams: list[Stream], radio: Radio, downlink: Radio) -> Air:
-    """What these streams cost with this (lawful) radio. `allowance_us`: what the law gives in a day, None: no bound.
+    @property
+    def answers_us(self) -> float:
+        """All that the gateway sends it."""
+        return self.acknowledgements_us + self.beacons_us
+
+
+def air(streams: list[Stream], hellos_a_day: float, radio: Radio, downlink: Radio) -> Air:
+    """What these streams and hellos cost with this (lawful) radio. `allowance_us`: what the law gives in a day, None: no bound.
 
     Raises UnlawfulError where the gateway may not answer as `downlink` says.
     """
     bands = check_radio(radio)
     most_bytes = min(most_packet_bytes(band, radio) for band in bands)
-    uplink_us = 0.0
+    frames_us = 0.0
     most_packets = 1
     for stream in streams:
         sizes = packets(stream.frame, elision.TRAFFIC_UPLINK, most_bytes)
         most_packets = max(most_packets, len(sizes))
-        uplink_us += stream.records_a_day * sum(_us(size, radio) for size in sizes)
+        frames_us += stream.records_a_day * sum(_us(size, radio) for size in sizes)
     answer_bytes = min(most_packet_bytes(band, downlink) for band in check_radio(downlink))
+    hello_us = sum(_us(size, radio) for size in packets(greeting(), elision.TRAFFIC_HELLO, most_bytes))
     answer_us = sum(_us(size, downlink) for size in packets(acknowledgement(0), elision.TRAFFIC_ACKNOWLEDGEMENT, answer_bytes))
+    beacon_us = sum(_us(size, downlink) for size in packets(beacon(), elision.TRAFFIC_DOWNLINK, answer_bytes))
     answers = sum(stream.records_a_day for stream in streams)
-    return Air(uplink_us, answers * answer_us, most_packets, allowance_us(bands))
+    return Air(
+        frames_us, hellos_a_day * hello_us, answers * answer_us, hellos_a_day * beacon_us, most_packets, allowance_us(bands)
+    )  # fmt: skip
 
 
 def _us(packet_bytes: int, radio: Radio) -> int:

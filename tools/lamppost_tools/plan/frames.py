@@ -79,12 +79,22 @@ def acknowledgement(steps: int | None = None) -> bytes:
     return sealed
 
 
+def greeting() -> bytes:
+    """A hello's body: a question for the time."""
+    body: bytes = hello.encode_hello(hello.Hello(_NETWORK, _NODE, _EPOCH, 0, b"12345678", _N, _N, "0.1.0"))
+    return body
+
+
+def beacon() -> bytes:
+    """The frame that answers it."""
+    payload = beacons.encode_beacon(_UNIX, b"12345678")
+    sealed: bytes = frames.seal(_PlanSigner(), frames.BEACON, _NETWORK, _NODE, _EPOCH, 0x63, _UNIX, payload)
+    return sealed
+
+
 def time_line_bytes() -> int:
     """Octets on the cable of one question for the time and its answer."""
-    body = hello.encode_hello(hello.Hello(_NETWORK, _NODE, _EPOCH, 0, b"12345678", _N, _N, "0.1.0"))
-    payload = beacons.encode_beacon(_UNIX, b"12345678")
-    answer = frames.seal(_PlanSigner(), frames.BEACON, _NETWORK, _NODE, _EPOCH, 0x63, _UNIX, payload)
-    return len(slip.encode(slip.HELLO, body)) + len(slip.encode(slip.FRAME, answer))
+    return len(slip.encode(slip.HELLO, greeting())) + len(slip.encode(slip.FRAME, beacon()))
 
 
 def packets(frame: bytes, traffic: int, most_bytes: int) -> list[int]:

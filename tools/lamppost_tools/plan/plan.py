@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lamppost_protocol import slip
+from lamppost_protocol.radio_limits import E22, RADIOS
 from lamppost_protocol.regions import Radio, check_radio
 
 from lamppost_tools.node.config_keys import LORA_KEYS
@@ -26,14 +27,16 @@ _BITS_AN_OCTET = 10
 _PERIODS = "report_s, health_s and the schedule's changes of level; alarms, orders and repeats come on top"
 _ONE_A_FRAME = "each record in a frame of its own; those of one instant share one, on LoRa those of gather_s"
 _CODEC = "the protocol's encoder on full records, as of a lit lamp after a year; SLIP, acknowledgements, questions for the time"
-_AIRTIME = "SX1261/2 datasheet 6.1.4 on the packets of WIRE.md 12, full records, a frame each: those that gather take less; hellos left out"
+_AIRTIME = (
+    "SX1261/2 datasheet 6.1.4 on the packets of WIRE.md 12, full records, a frame each: those that gather take less; a hello each beacon_s"
+)
 _SPOOL = "octets of the node's record form against spool_bytes less a segment; the flash must have twice spool_bytes free"
 _WEAR = "erases counted on littlefs by firmware/tests/test_flash_wear.py, worst block, 2 MB partition, 100,000 erases"
 _OUTBOX = "rows of that size in the outbox's pages against [gateway] outbox_mb, nothing delivered"
 _LIGHT = "schedule, sun and power_*_dw of the file, 365 nights; ramps and stagger left out"
 _AWAKE = (
-    "ESP32 and SX1262 datasheets, second hand: modem-sleep 27 to 44 mA, receiver 5.3 mA, 14 dBm 45 mA, 22 dBm 118 mA; A02YYUW 8 mA, "
-    "PMS5003 100 mA"
+    "ESP32 datasheet, second hand: modem-sleep 27 to 44 mA; radio: SX1262 5.3 mA receiving, 14 dBm 45 mA, 22 dBm 118 mA, SX1276 11.5 mA "
+    "receiving, 87 mA sending; A02YYUW 8 mA, PMS5003 100 mA"
 )
 _CYCLE = (
     "sleep_s, report_s, health_s, gather_s, beacon_s; 1.5 s a wake-up (make bench, rv32, ROMFS); answered in the last window of WIRE.md "
@@ -41,7 +44,7 @@ _CYCLE = (
 )
 _STATE = (
     "those seconds; ESP32 datasheet: deep sleep 10 uA, modem-sleep 44 mA; SX1262 datasheet: sleep 160 nA, standby 0.6 mA, receiving 5.3 "
-    "mA, sending by power; A02YYUW 8 mA, LIS3DH 3 uA; second hand"
+    "mA, sending by power; SX1276 datasheet: 200 nA, 1.6, 11.5, 87 mA; A02YYUW 8 mA, LIS3DH 3 uA; second hand"
 )
 _BATTERY = "assumed: 80 % of the capacity is usable, 2 % of it goes by itself in a year, 20 C; the regulator's loss is left out"
 _ALOHA = "pure ALOHA, 1 - exp(-2 G), Abramson 1970: nobody listens first, no packet survives another"
@@ -109,7 +112,8 @@ def _cost(node: SiteNode, site: Site, first: datetime.date) -> _Cost:
     radio, downlink = site.radio, site.downlink
     if node.link != LORA or radio is None or downlink is None:
         return _Cost(sent, lamps, None)
-    return _Cost(sent, lamps, air(sent, radio._replace(spreading_factor=node.spreading_factor or radio.spreading_factor), downlink))
+    used = radio._replace(spreading_factor=node.spreading_factor or radio.spreading_factor)
+    return _Cost(sent, lamps, air(sent, DAY_S / _air_beacon_s(node), used, downlink))
 
 
 def _figures(node: SiteNode, cost: _Cost, unfit: list[str]) -> list[Figure]:
@@ -164,7 +168,8 @@ def _supply_figures(node: SiteNode, cost: _Cost, capacity_mah: int) -> list[Figu
         kind = fixture["kind"]
         report_s = setting(fixture, "report_s", kind) or setting(node.config, "report_s")
         kinds.append((kind, report_s, kind == "air" and bool(setting(fixture, "duty_cycle", "air"))))
-    found = supply.supply(kinds, None if cost.air is None else cost.air.uplink_us, _lora(node, "power_dbm"), capacity_mah)
+    radio = supply.RADIOS[_chip(node)]
+    found = supply.supply(kinds, None if cost.air is None else cost.air.uplink_us, _lora(node, "power_dbm"), capacity_mah, radio)
     return [
         Figure("most_mah_a_day", "mAh a day, always awake, at most", found.awake_mah[1], "mAh", _AWAKE),
         Figure("least_mah_a_day", "mAh a day, always awake, at least", found.awake_mah[0], "mAh", _AWAKE),
@@ -176,15 +181,16 @@ def _supply_figures(node: SiteNode, cost: _Cost, capacity_mah: int) -> list[Figu
 def _sleeping_figures(node: SiteNode, cost: _Cost, spent: Air, capacity_mah: int) -> list[Figure]:
     config, fixture = node.config, node.config["fixtures"][0]
     report_s = setting(fixture, "report_s", "bin") or setting(config, "report_s")
-    beacon_s = config.get("beacon_s", _AIR_BEACON_S)
     day = supply.cycle(
-        report_s, fixture["sleep_s"], setting(config, "health_s"), beacon_s, _lora(node, "gather_s"), setting(fixture, "burst", "bin")
-    )
+        report_s, fixture["sleep_s"], setting(config, "health_s"), _air_beacon_s(node), _lora(node, "gather_s"),
+        setting(fixture, "burst", "bin"),
+    )  # fmt: skip
     frames = cost.records_a_day
     symbol_s = 2 ** _lora(node, "downlink_spreading_factor") / _lora(node, "downlink_bandwidth_hz")
     window_s = supply.WINDOW_S + supply.WINDOW_SYMBOLS * symbol_s
-    answer_s = spent.acknowledgement_us / 1e6 / frames
-    found = supply.states(day, supply.Air(spent.uplink_us / 1e6 / frames, answer_s, window_s, _lora(node, "power_dbm")))
+    answer_s = spent.acknowledgements_us / 1e6 / frames
+    radio = supply.RADIOS[_chip(node)]
+    found = supply.states(day, supply.Air(spent.frames_us / 1e6 / frames, answer_s, window_s, _lora(node, "power_dbm"), radio))
     least, most = (sum(state.mah[i] for state in found) for i in (0, 1))
     figures = []
     for state in found:
@@ -197,6 +203,17 @@ def _sleeping_figures(node: SiteNode, cost: _Cost, spent: Air, capacity_mah: int
         Figure("least_battery_years", "battery lasts, at least", supply.years(capacity_mah, most), "years", _BATTERY),
         Figure("most_battery_years", "battery lasts, with that chip", supply.years(capacity_mah, least), "years", _BATTERY),
     ]
+
+
+def _air_beacon_s(node: SiteNode) -> int:
+    found: int = node.config.get("beacon_s", _AIR_BEACON_S)
+    return found
+
+
+def _chip(node: SiteNode) -> str:
+    """The radio's name in the configuration."""
+    found: str = node.config.get("radio", RADIOS[0])
+    return found
 
 
 def _lora(node: SiteNode, name: str) -> int:
@@ -231,7 +248,7 @@ def _street(site: Site, costs: Sequence[tuple[_Cost, list[SiteNode]]], unfit: li
 
 def _shared_air(shared: list[tuple[Air, float, int]], radio: Radio, downlink: Radio, unfit: list[str]) -> list[Figure]:
     uplink_us = sum(spent.uplink_us * count for spent, _, count in shared)
-    answers_us = sum(spent.acknowledgement_us * count for spent, _, count in shared)
+    answers_us = sum(spent.answers_us * count for spent, _, count in shared)
     nodes, frames = sum(count for _, _, count in shared), sum(records * count for _, records, count in shared)
     channels = len(radio.channels_hz)
     heard_us = uplink_us + (answers_us if downlink.channels_hz[0] in radio.channels_hz else 0)
@@ -254,9 +271,7 @@ def _shared_air(shared: list[tuple[Air, float, int]], radio: Radio, downlink: Ra
         percent = 100 * answers_us / answers_allowance_us
         found.append(Figure("gateway_law_percent", "of the law's airtime for the gateway's answers", percent, "%", "as for a node"))
         if percent > 100:
-            unfit.append(
-                f"the gateway's acknowledgements take {percent:.0f} % of the airtime the law gives it; use more gateways, or report less"
-            )
+            unfit.append(f"the gateway's answers take {percent:.0f} % of the airtime the law gives it; use more gateways, or report less")
     return found
 
 
@@ -266,5 +281,7 @@ def _unknown(site: Site) -> list[str]:
         found.append("range: no radio of this project has sent yet, so no figure says whether a gateway hears it")
     if any(node.supply == BATTERY for node in site.nodes):
         found.append("the regulator's loss, and what cold takes of a battery beyond the fifth that is assumed")
+        if any(_chip(node) == E22 for node in site.nodes):
+            found.append("what an E22 module's own chip draws: the currents are those of the SX1262 in it")
         found.append("what a lamp, its relay and its meter draw, should one hang on a battery")
     return found

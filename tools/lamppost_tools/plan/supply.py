@@ -14,14 +14,6 @@ from lamppost_tools.plan.figures import DAY_S, YEAR_DAYS
 #: and RTC memory.
 AWAKE_MA = (27.0, 44.0)
 DEEP_SLEEP_MA = 0.010
-#: SX1262 datasheet, power consumption with the DC-DC converter: receiving LoRa with boosted gain; standby; cold sleep.
-RECEIVE_MA = 5.3
-STANDBY_MA = 0.6
-RADIO_SLEEP_MA = 0.00016
-#: The same, sending at 868 MHz: dBm to mA with the PA set for just that power; other powers as the driver sends them, with the PA set
-#: for 22 dBm and turned down: up to dBm, mA.
-TRANSMIT_MA = {22: 118.0, 20: 84.0, 17: 58.0, 14: 45.0}
-TURNED_DOWN_MA = ((14, 90.0), (17, 95.0), (20, 102.0), (22, 118.0))
 #: A02YYUW at most; PMS5003 with its fan, and in standby. LIS3DH in its low-power mode at 10 Hz and an idle SHT4x, which a bin feeds always.
 RANGER_MA = 8.0
 COUNTER_MA = 100.0
@@ -48,6 +40,33 @@ USABLE = 0.8
 SELF_DISCHARGE_A_YEAR = 0.02
 
 
+class Radio(NamedTuple):
+    """A radio's currents: receiving LoRa with boosted gain, standing by, asleep.
+
+    `transmit_ma`: at 868 MHz, dBm to mA, with the PA set for just that power; `turned_down_ma`: up to dBm, mA, at every other power.
+    """
+
+    receive_ma: float
+    standby_ma: float
+    sleep_ma: float
+    transmit_ma: dict[int, float]
+    turned_down_ma: tuple[tuple[int, float], ...]
+
+    def sending_ma(self, power_dbm: int) -> float:
+        """While it sends."""
+        return self.transmit_ma.get(power_dbm) or next(ma for most_dbm, ma in self.turned_down_ma if power_dbm <= most_dbm)
+
+
+#: SX1262 datasheet, power consumption with the DC-DC converter, cold sleep. Other powers as the driver sends them: PA set for 22 dBm.
+SX1262 = Radio(
+    5.3, 0.6, 0.00016, {22: 118.0, 20: 84.0, 17: 58.0, 14: 45.0}, ((14, 90.0), (17, 95.0), (20, 102.0), (22, 118.0))
+)  # fmt: skip
+#: SX1276 datasheet, table 6, band 1; the driver's one output is PA_BOOST, of which only 17 dBm is given: less power takes no more.
+SX1276 = Radio(11.5, 1.6, 0.0002, {}, ((17, 87.0),))
+#: By its name in a configuration. The chip in an E22 is an SX1262; what the one beside it takes nobody has told.
+RADIOS = {"sx1262": SX1262, "sx1276": SX1276, "e22": SX1262}
+
+
 class Supply(NamedTuple):
     """mAh a day and battery years of a node that is awake: at least and at most."""
 
@@ -62,6 +81,7 @@ class Air(NamedTuple):
     answer_s: float
     window_s: float
     power_dbm: int
+    radio: Radio
 
 
 class Cycle(NamedTuple):
@@ -84,11 +104,11 @@ class State(NamedTuple):
     mah: tuple[float, float]
 
 
-def supply(kinds: list[tuple[str, int, bool]], air_us: float | None, power_dbm: int, capacity_mah: int) -> Supply:
+def supply(kinds: list[tuple[str, int, bool]], air_us: float | None, power_dbm: int, capacity_mah: int, radio: Radio) -> Supply:
     """Awake day and night. `kinds`: (kind, report_s, whether its sensor may rest) of each fixture; `air_us`: airtime a day, or a cable."""
     sensors_ma = sum(sensor_ma(kind, report_s, may_rest) for kind, report_s, may_rest in kinds)
-    sending_mah = 0.0 if air_us is None else air_us / 1e6 / 3600 * transmit_ma(power_dbm)
-    radio_ma = 0.0 if air_us is None else RECEIVE_MA
+    sending_mah = 0.0 if air_us is None else air_us / 1e6 / 3600 * radio.sending_ma(power_dbm)
+    radio_ma = 0.0 if air_us is None else radio.receive_ma
     low, high = (24 * (ma + sensors_ma + radio_ma) + sending_mah for ma in AWAKE_MA)
     return Supply((low, high), (years(capacity_mah, high), years(capacity_mah, low)))
 
@@ -112,10 +132,10 @@ def states(day: Cycle, air: Air) -> list[State]:
     sending_s = conversations * air.frame_s
     listening_s = conversations * (air.answer_s + 6 * air.window_s)
     asleep_s = max(0.0, DAY_S - awake_s)
-    at_least, at_most = (awake_s / 3600 * (ma + STANDBY_MA) for ma in AWAKE_MA)
-    sending = sending_s / 3600 * transmit_ma(air.power_dbm)
-    listening = listening_s / 3600 * RECEIVE_MA
-    asleep = asleep_s / 3600 * (DEEP_SLEEP_MA + RADIO_SLEEP_MA)
+    at_least, at_most = (awake_s / 3600 * (ma + air.radio.standby_ma) for ma in AWAKE_MA)
+    sending = sending_s / 3600 * air.radio.sending_ma(air.power_dbm)
+    listening = listening_s / 3600 * air.radio.receive_ma
+    asleep = asleep_s / 3600 * (DEEP_SLEEP_MA + air.radio.sleep_ma)
     # The ranger is fed whenever the chip is awake.
     sensors = awake_s / 3600 * RANGER_MA + 24 * BIN_BUS_MA
     return [
@@ -125,11 +145,6 @@ def states(day: Cycle, air: Air) -> list[State]:
         State("listening", "receive windows", listening_s, (listening, listening)),
         State("sensors", "sensors", awake_s, (sensors, sensors)),
     ]
-
-
-def transmit_ma(power_dbm: int) -> float:
-    """Of the radio while it sends."""
-    return TRANSMIT_MA.get(power_dbm) or next(ma for most_dbm, ma in TURNED_DOWN_MA if power_dbm <= most_dbm)
 
 
 def sensor_ma(kind: str, report_s: int, may_rest: bool) -> float:
