@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from lamppost_protocol.modem import Listen
-from lamppost_protocol.radio_limits import E22, lora_problems, wrap_of
+from lamppost_protocol.radio_limits import E22, RADIOS, lora_problems, wrap_of
 from lamppost_protocol.regions import REGIONS, Band, Radio, UnlawfulError, check_radio, most_packet_bytes
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -31,6 +31,7 @@ class ModemConfig(_Section):
     baud: Annotated[int, Field(ge=300, le=4_000_000, description="bridge: bits per second")] = 115_200
     channel_hz: Annotated[_Hz | None, Field(description="bridge: the one uplink channel it hears")] = None
     spreading_factor: Annotated[_SpreadingFactor | None, Field(description="bridge: the one spreading factor it hears")] = None
+    radio: Annotated[Literal["sx1262", "sx1276"] | None, Field(description="bridge: its chip; unset: sx1262, or [air] radio's")] = None
     host: Annotated[str, Field(min_length=1, description="forwarder: address its port is bound to")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65_535, description="forwarder: UDP port; one concentrator has one port")] = 1700
     addresses: Annotated[
@@ -47,8 +48,8 @@ class ModemConfig(_Section):
     def _fits_its_type(self) -> Self:
         if self.type == "bridge" and (self.path is None or self.channel_hz is None or self.spreading_factor is None):
             raise ValueError("a bridge needs path, channel_hz and spreading_factor")
-        if self.type == "forwarder" and (self.path or self.channel_hz or self.spreading_factor):
-            raise ValueError("path, channel_hz and spreading_factor are a bridge's")
+        if self.type == "forwarder" and (self.path or self.channel_hz or self.spreading_factor or self.radio):
+            raise ValueError("path, channel_hz, spreading_factor and radio are a bridge's")
         return self
 
 
@@ -116,12 +117,22 @@ class AirConfig(_Section):
             except UnlawfulError as error:
                 found.append((("uplink_spreading_factors" if "SF" in error.detail else "uplink_channels_hz",), error.detail))
                 break
-        return found + self._unheard() + self._clashes() + self._not_of_its_radio()
+        found += self._unheard() + self._clashes()
+        return found + (self._not_of_a_module() if self.radio == E22 else self._not_of_a_chip())
 
-    def _not_of_its_radio(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def _not_of_a_chip(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """What a bridge would refuse, answer by answer, or never hear."""
+        found: list[tuple[tuple[str | int, ...], str]] = []
+        for index, modem in enumerate(self.modem):
+            asked = {"power_dbm": self.power_dbm, "downlink_spreading_factor": self.downlink_spreading_factor}
+            for key, what, next_step in lora_problems(modem.radio or RADIOS[0], asked):
+                found.append(((key,), f"{what}: the bridge {modem.name}; {next_step}"))
+            for _, what, next_step in lora_problems(modem.radio or RADIOS[0], {"spreading_factor": modem.spreading_factor or 12}):
+                found.append((("modem", index, "spreading_factor"), f"{what}; {next_step}"))
+        return found
+
+    def _not_of_a_module(self) -> list[tuple[tuple[str | int, ...], str]]:
         """What modules that hear each other alone do not have."""
-        if self.radio != E22:
-            return []
         factors = self.uplink_spreading_factors
         asked = {
             "channels_hz": self.uplink_channels_hz, "spreading_factor": max(factors), "fastest_spreading_factor": min(factors),
@@ -134,6 +145,8 @@ class AirConfig(_Section):
         for index, modem in enumerate(self.modem):
             if modem.type == "forwarder":
                 found.append((("modem", index, "type"), "a concentrator hears no e22: use a bridge that has one"))
+            if modem.radio is not None:
+                found.append((("modem", index, "radio"), 'every modem has an e22, says [air] radio; leave this out, or set that to "chip"'))
         return found
 
     def _unheard(self) -> list[tuple[tuple[str | int, ...], str]]:

@@ -156,3 +156,37 @@ def test_what_an_e22_has_not_is_told(tmp_path: Path, air: dict[str, str], modem:
     """With the gateway's own key."""
     problems = problems_of(text_of({**E22, **air}, modem), tmp_path)
     assert any(words in problem for problem in problems), problems
+
+
+SX1276_BRIDGE = {**BRIDGE, "radio": '"sx1276"'}
+
+
+@pytest.mark.parametrize(
+    ("air", "modem", "words"),
+    [
+        ({}, SX1276_BRIDGE, "air.power_dbm: 27, and an sx1276 has 2 to 17: the bridge roof; set power_dbm to 2 to 17"),
+        (
+            {"power_dbm": "14", "downlink_spreading_factor": "6"},
+            SX1276_BRIDGE,
+            "air.downlink_spreading_factor: 6, and an sx1276 has 7 to 12: the bridge roof",
+        ),
+        (
+            {"power_dbm": "14", "uplink_spreading_factors": "[6]"},
+            {**SX1276_BRIDGE, "spreading_factor": "6"},
+            "air.modem.0.spreading_factor: 6, and an sx1276 has 7 to 12",
+        ),
+        ({}, {**FORWARDER, "radio": '"sx1262"'}, "path, channel_hz, spreading_factor and radio are a bridge's"),
+        (E22, {**E22_BRIDGE, "radio": '"sx1262"'}, "air.modem.0.radio: every modem has an e22"),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value[:40],
+)
+def test_what_a_bridges_chip_has_not_is_told(tmp_path: Path, air: dict[str, str], modem: dict[str, str], words: str) -> None:
+    """At the desk, and not by the bridge, answer by answer."""
+    assert [problem for problem in problems_of(text_of(air, modem), tmp_path) if words in problem]
+
+
+def test_a_bridge_with_an_sx1276_is_taken(tmp_path: Path) -> None:
+    """Where it can send what it is asked for."""
+    air = config.parse(text_of({"power_dbm": "14"}, SX1276_BRIDGE), "gateway.toml", tmp_path).air
+    assert air is not None
+    assert air.modem[0].radio == "sx1276"
