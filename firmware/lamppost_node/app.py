@@ -44,6 +44,7 @@ _RECORDS_PER_TX = 64  # limits.MAX_RECORDS: bounds the numbers that a lost spool
 _RESTART_MS = 10_000
 _AIR_LIMIT_MS = 600_000  # over the air a frame takes a minute, and a hello before it another
 _BITE = "bite"
+_TRIAL = "config.trial"  # config.TRIAL_FILE, and that module is not kept to say so
 _LINE = "line"
 
 
@@ -83,6 +84,8 @@ class Node:
         self._radio_values: Callable[[], list[int | None]] | None = None
         self._fixtures: dict[int, object] = {}
         self._restart = asyncio.Event()
+        self._uplink: Uplink | None = None
+        self._is_on_trial = False
         self._cause = self._try("reset cause", self._board.reset_cause)
         self._health_due_ms = self._clock.monotonic_ms()
         self._parts: list[tuple[str, Any]] = [("node", self)]
@@ -102,7 +105,7 @@ class Node:
         """The best configuration that can be used. What checks it is not kept: a new one comes once in years."""
         from lamppost_node import config
 
-        found = config.load(self._flash, self._guard.is_safe_mode)
+        found = config.load(self._flash, self._guard.is_safe_mode, is_start=not self._guard.is_resumed)
         self._is_sleeper = config.sleeps(found.values)
         unload("lamppost_node.config")
         return found
@@ -145,6 +148,7 @@ class Node:
         is_linked = self._parts[-1][0] == "hello"  # the last to be built of what needs a link
         if is_linked and self._is_sleeper and not self._guard.is_safe_mode:
             self._try("sleep", lambda: self._start_sleeper(node, sampler))
+        self._try(_TRIAL, lambda: self._start_trial(node))
         if self._pause is not None:
             self._board.reset()  # nothing went on as it should: a new start is always right
         if not self._guard.is_resumed:
@@ -201,7 +205,7 @@ class Node:
         if who is None or sequence is None or spool is None or ledger is None:
             return  # nothing can be signed or verified: the lamp burns, the log says why
         framer = Framer(who, sequence, spool, self._clock, self._guard.boots)
-        uplink = Uplink(node, spool, framer, sampler, link, self._values["frame_records"], self._restart.set)
+        uplink = self._uplink = Uplink(node, spool, framer, sampler, link, self._values["frame_records"], self._restart.set)
         uplink.is_silenced = sequence.is_lost
 
         def make_update() -> None:
@@ -249,7 +253,8 @@ class Node:
 
         def may_sleep() -> bool:
             is_talking = self._line is not None and self._log_lines.waiting.is_set()
-            return self._guard.is_confirmed and not (sampler.written.is_set() or self._restart.is_set() or is_talking)
+            is_busy = sampler.written.is_set() or self._restart.is_set() or is_talking or self._is_on_trial
+            return self._guard.is_confirmed and not is_busy
 
         head = [VERSION_NUMBER, self._config.digest]
         drift_ppm = self._values["sleep_drift_ppm"]
@@ -258,6 +263,28 @@ class Node:
             sleeper.resume(self._pause)
             self._pause = None
         self._supervisor.start("sleep", sleeper.run, None, 0)
+
+    def _start_trial(self, node: Services) -> None:
+        """A configuration that an order brought, and which has to prove itself: loaded while there is one."""
+        if not self._flash.size_bytes(_TRIAL):
+            return
+        from lamppost_node import trial
+
+        self._is_on_trial = True
+        first_n = self._spool.next_n if self._spool is not None else 0
+
+        def is_proven() -> bool:
+            """A good minute, every task alive and none failed, every fixture there, and a frame of this start acknowledged."""
+            is_whole = len(self._fixtures) == len(self._values["fixtures"]) and not self._counters.task_restarts
+            is_well = is_whole and self._guard.is_confirmed and not self._watch.silent()
+            return is_well and self._uplink is not None and self._uplink.oldest_owed() > first_n
+
+        async def run() -> None:
+            await trial.run(node, self._flash, self._config.source, is_proven, self._restart.set)
+            self._is_on_trial = False
+            unload("lamppost_node.trial")
+
+        self._supervisor.start(trial.TASK, run, None, 0)
 
     def _start_bridge(self) -> None:
         """A radio on a gateway's line: no uplink, no downlink, no key. A board that is no bridge does not load it."""

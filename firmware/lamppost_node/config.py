@@ -1,7 +1,8 @@
 """The node's configuration: read, checked with all errors at once, and always usable.
 
-Order of trust: `config.cbor` (from provisioning or a signed order), else `config.good` (the last one that ran for a good minute),
-else what is built in here, which lights a lamp and reports nothing else. So no octet on flash can keep a lamp dark.
+Order of trust: `config.trial` (from a signed order, for two starts: trial.py), else `config.cbor` (from a technician, or an order's that
+proved itself), else `config.good` (the last one that ran for a good minute), else what is built in here, which lights a lamp and
+reports nothing else. So no octet on flash can keep a lamp dark.
 
 On flash a map stands behind its crc32 (4 octets, big-endian): littlefs checks no file's content, and a flipped bit may turn a place or
 a level into another valid one. A bare map, as provisioning writes it, is taken too, and gets its checksum once it ran for a good minute.
@@ -20,6 +21,7 @@ from lamppost_protocol import cbor
 from lamppost_protocol.errors import ProtocolError
 
 from lamppost_node import local_time
+from lamppost_node.settings import unwrap, wrap
 from lamppost_node.unload import unload
 
 TYPE_CHECKING = False
@@ -35,10 +37,15 @@ if TYPE_CHECKING:
 
 FILE = "config.cbor"
 GOOD_FILE = "config.good"
+TRIAL_FILE = "config.trial"
+#: Starts that a configuration on trial has; and what stands for their number once it has proved itself.
+TRIAL_STARTS = 2
+PROVEN = -1
 #: Far above any configuration; a longer file is not one.
 MAX_BYTES = 4096
 MAX_FIXTURES = 8
 _CRC_BYTES = 4
+_OVERHEAD_BYTES = 32  # what stands around a map
 
 #: (key, default, lowest, highest); a default of None leaves the value None when the key is missing.
 NODE_KEYS = (
@@ -68,8 +75,8 @@ class ConfigError(Exception):
         self.errors = errors
 
 
-#: A checked configuration. values: the complete map; source: "file", "good" or "built-in"; digest: crc32 of what it was read from;
-#: errors: why not a better one.
+#: A checked configuration. values: the complete map; source: "trial", "file", "good" or "built-in"; digest: crc32 of what it was read
+#: from; errors: why not a better one.
 Config = namedtuple("Config", ("values", "source", "digest", "errors"))
 
 
@@ -223,9 +230,24 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and value is not True and value is not False
 
 
-def load(flash: "Flash", is_safe_mode: bool, keys_of: "Callable[[str], Keys | None]" = declared_keys) -> Config:
-    """The best usable configuration. In safe mode the file is passed over: it may be what made safe mode necessary. Never raises."""
+def load(flash: "Flash", is_safe_mode: bool, keys_of: "Callable[[str], Keys | None]" = declared_keys, is_start: bool = False) -> Config:
+    """The best usable configuration. In safe mode trial and file are passed over: they may be what made safe mode necessary. Never raises.
+
+    `is_start`: the node starts with it, which is counted where it is a trial: that writes flash.
+    """
     errors: list[str] = []
+    trial = None if is_safe_mode else trial_of(flash)
+    if trial is not None:
+        try:
+            if trial[1] < TRIAL_STARTS and not is_superseded(flash, trial):
+                values = decode(trial[3], keys_of)
+                if is_start and trial[1] != PROVEN:
+                    keep_trial(flash, trial, trial[1] + 1)
+                return Config(values, "trial", _crc(trial[3]), errors)
+        except OSError:
+            errors.append(TRIAL_FILE + ": flash refused")
+        except ConfigError as error:
+            errors.extend([TRIAL_FILE + ": " + text for text in error.errors])
     for name, source in ((FILE, "file"), (GOOD_FILE, "good")):
         if is_safe_mode and name == FILE:
             continue
@@ -242,7 +264,7 @@ def load(flash: "Flash", is_safe_mode: bool, keys_of: "Callable[[str], Keys | No
             continue
         octets = _map_of(data)
         try:
-            return Config(decode(octets, keys_of), source, binascii.crc32(octets) & 0xFFFFFFFF, errors)
+            return Config(decode(octets, keys_of), source, _crc(octets), errors)
         except ConfigError as error:
             errors.extend([name + ": " + text for text in error.errors])
     try:
@@ -260,7 +282,7 @@ def keep_good(flash: "Flash", digest: int) -> None:
     """
     data = flash.read(FILE)
     octets = b"" if data is None else _map_of(data)
-    if binascii.crc32(octets) & 0xFFFFFFFF != digest:
+    if _crc(octets) != digest:
         return
     kept = _with_checksum(octets)
     for name in (GOOD_FILE, FILE):
@@ -273,13 +295,56 @@ def store(flash: "Flash", data: bytes) -> None:
     flash.replace(FILE, _with_checksum(data))
 
 
+def adopt(flash: "Flash", data: bytes) -> None:
+    """A configuration has proved itself: it is the node's own, and the one to fall back to. Raises OSError."""
+    store(flash, data)
+    keep_good(flash, _crc(data))
+
+
+def begin_trial(flash: "Flash", order_id: int, data: bytes) -> None:
+    """Keep a configuration that `decode` accepted, to be tried from the next start on; the file stays as it is. Raises OSError."""
+    flash.replace(TRIAL_FILE, wrap([order_id, 0, _file_digest(flash), data]))
+
+
+def trial_of(flash: "Flash") -> "list[Any] | None":
+    """[order id, starts, crc32 of the file's map when it began, map]; None where there is no trial, or a damaged one. Never raises."""
+    try:
+        trial = unwrap(_read(flash, TRIAL_FILE))
+    except (OSError, ValueError):
+        return None
+    return trial if isinstance(trial, list) and len(trial) == 4 else None
+
+
+def keep_trial(flash: "Flash", trial: "list[Any]", starts: int) -> None:
+    """The trial's starts, or PROVEN, as they are from now on: the old or the new after a power cut. Raises OSError."""
+    flash.replace(TRIAL_FILE, wrap([trial[0], starts, trial[2], trial[3]]))
+
+
+def is_superseded(flash: "Flash", trial: "list[Any]") -> bool:
+    """Whether somebody else has written the file since the trial began: then what he wrote counts. Raises OSError."""
+    return _file_digest(flash) not in (trial[2], _crc(trial[3]))
+
+
+def _file_digest(flash: "Flash") -> int:
+    return _crc(_map_of(_read(flash, FILE)))
+
+
+def _read(flash: "Flash", name: str) -> bytes:
+    """A file's octets; none where it is missing, or longer than any of ours. Raises OSError."""
+    return b"" if flash.size_bytes(name) > MAX_BYTES + _OVERHEAD_BYTES else flash.read(name) or b""
+
+
+def _crc(octets: bytes) -> int:
+    return binascii.crc32(octets) & 0xFFFFFFFF
+
+
 def _with_checksum(octets: bytes) -> bytes:
-    head: bytes = (binascii.crc32(octets) & 0xFFFFFFFF).to_bytes(_CRC_BYTES, "big")
+    head: bytes = _crc(octets).to_bytes(_CRC_BYTES, "big")
     return head + octets
 
 
 def _map_of(data: bytes) -> bytes:
     """The map's octets in a file: what stands behind a right checksum, else all of it, which with a wrong one before it is no map."""
-    if int.from_bytes(data[:_CRC_BYTES], "big") == binascii.crc32(data[_CRC_BYTES:]) & 0xFFFFFFFF:
+    if int.from_bytes(data[:_CRC_BYTES], "big") == _crc(data[_CRC_BYTES:]):
         return data[_CRC_BYTES:]
     return data

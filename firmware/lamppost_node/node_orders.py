@@ -8,6 +8,7 @@ from lamppost_node import config
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from lamppost_protocol.orders import Order
 
@@ -40,7 +41,7 @@ def obey(
     if order.verb == orders.RESEND:
         reason = resend(order.args[0], order.args[1], uplink)
     else:
-        reason = orders.CLOCK_NEVER_SET if node.clock.now() is None else configure(order.args[0], node, flash)
+        reason = orders.CLOCK_NEVER_SET if node.clock.now() is None else configure(order.args[0], node, flash, order.order_id)
     if reason == orders.NO_REASON:
         node.order_state(order.order_id, orders.ACCEPTED)
         node.order_state(order.order_id, orders.APPLIED)
@@ -83,8 +84,11 @@ def resend(first_n: int, last_n: int, uplink: "Uplink") -> int:
     return orders.NO_REASON
 
 
-def configure(data: bytes, node: "Services", flash: "Flash") -> int:
-    """Check and keep an encoded configuration, which counts from the next start; the reason where not. Writes flash."""
+def configure(data: bytes, node: "Services", flash: "Flash", order_id: int = 0) -> int:
+    """Check and keep an encoded configuration, which counts from the next start; the reason where not. Writes flash.
+
+    By order it is only tried, and may not change what a visit is for; without one a technician is there, and it counts for good.
+    """
     try:
         values = config.decode(data)
         if values["lora"] is not None:
@@ -93,11 +97,26 @@ def configure(data: bytes, node: "Services", flash: "Flash") -> int:
         for text in error.errors:
             node.log("configuration refused: " + text)
         return orders.BAD_ARGUMENTS
+    if order_id and node.config["network"] is not None and _wiring(values) != _wiring(node.config):
+        return orders.ONLY_BY_CABLE
+    former = config.trial_of(flash)
+    if former is not None:
+        node.order_state(former[0], orders.REVERTED, orders.SUPERSEDED)
     try:
-        config.store(flash, data)
+        if order_id:
+            config.begin_trial(flash, order_id, data)
+        else:
+            config.store(flash, data)
+            flash.remove(config.TRIAL_FILE)
     except OSError:
         return orders.STORE_FAULT
     return orders.NO_REASON
+
+
+def _wiring(values: "config.Values") -> "tuple[Any, ...]":
+    """What of a checked map only a visit may change: whom it belongs to, its link, its fixtures."""
+    fixtures = sorted([(one["kind"], one["instance"]) for one in values["fixtures"]])
+    return values["network"], values["bridge"], values["lora"] is None or values["radio"], fixtures
 
 
 def _check_radio(values: "config.Values", node: "Services") -> None:

@@ -25,6 +25,7 @@ from lamppost_protocol.records import Uplink as UplinkPayload
 from lamppost_protocol.records import decode_uplink
 
 NETWORK, NODE, EPOCH, ISSUER, UNIX = 16, 0xA1, 1, 99, 1_790_000_000
+CONFIG = {"network": None, "bridge": 0, "radio": None, "lora": None, "fixtures": [{"kind": "lamp", "instance": 0}]}
 NODE_KEY, COMMAND_KEY, HOP_KEY = generate_private_key(), generate_private_key(), bytes(range(32))
 
 
@@ -117,7 +118,7 @@ class Core:
         self.sampler = Sampler(self.clock, self.spool, power_up, self.counters)
         self.ledger = OrderLedger(self.flash, self.settings, EPOCH, self.sequence.reserved == 0)
         watch = TaskWatch(None, self.clock)
-        self.node = Services(self.clock, self.settings, {}, is_safe_mode, self.sampler, self.ledger, self.log_lines, watch, NODE)
+        self.node = Services(self.clock, self.settings, CONFIG, is_safe_mode, self.sampler, self.ledger, self.log_lines, watch, NODE)
         self.framer = Framer(self.identity, self.sequence, self.spool, self.clock, power_up)
         self.line = FakeLine()
         self.restarts: list[bool] = []

@@ -232,6 +232,79 @@ def test_a_configuration_that_came_during_the_good_minute_is_not_yet_good() -> N
     assert flash.files["config.cbor"] == stored({"fixtures": []})
 
 
+NEW = cbor.encode({**GOOD, "report_s": 77})
+
+
+def tried() -> FakeFlash:
+    """A flash with a file, and a configuration that an order brought."""
+    flash = FakeFlash()
+    config.store(flash, cbor.encode(GOOD))
+    config.begin_trial(flash, 9, NEW)
+    return flash
+
+
+def source_at_start(flash: FakeFlash, is_safe_mode: bool = False) -> str:
+    """Where the configuration of one more start comes from."""
+    return config.load(flash, is_safe_mode, KEYS.get, is_start=True).source
+
+
+def test_a_trial_has_two_starts_and_only_starts_count() -> None:
+    """Who looks without starting takes none of them; safe mode passes it over."""
+    flash = tried()
+    assert config.load(flash, False, KEYS.get).values["report_s"] == 77
+    assert source_at_start(flash, is_safe_mode=True) == "built-in"
+    assert [source_at_start(flash) for _ in range(4)] == ["trial", "trial", "file", "file"]
+
+
+def test_a_proven_trial_is_what_every_start_runs_until_it_has_become_the_file() -> None:
+    """However often power is cut in between; then it is the file, and what is fallen back to."""
+    flash = tried()
+    trial = config.trial_of(flash)
+    assert trial is not None
+    config.keep_trial(flash, trial, config.PROVEN)
+    assert {source_at_start(flash) for _ in range(5)} == {"trial"}
+    config.adopt(flash, NEW)
+    assert flash.files["config.good"] == flash.files["config.cbor"] == stored({**GOOD, "report_s": 77})
+    flash.remove("config.trial")
+    assert source_at_start(flash) == "file"
+
+
+def test_a_start_that_cannot_be_counted_is_not_the_trials() -> None:
+    """Flash that refuses must not make it endless."""
+    flash = tried()
+    flash.refuse_in = 0
+    found = config.load(flash, False, KEYS.get, is_start=True)
+    assert (found.source, found.errors) == ("file", ["config.trial: flash refused"])
+
+
+def test_what_somebody_wrote_since_counts_more_than_a_trial() -> None:
+    """A technician's file: the trial was to replace another one."""
+    flash = tried()
+    config.store(flash, cbor.encode({**GOOD, "report_s": 5}))
+    assert config.load(flash, False, KEYS.get).values["report_s"] == 5
+
+
+def test_damaged_trials_are_none() -> None:
+    """Any octet, any length: the file runs."""
+    rng, whole = random.Random(23), tried().files["config.trial"]
+    for _ in range(2_000):
+        spoilt = damaged(rng, whole)
+        flash = tried()
+        flash.files["config.trial"] = spoilt
+        assert config.load(flash, False, KEYS.get).source == ("trial" if spoilt == whole else "file")
+    flash.files["config.trial"] = bytes(100_000)
+    assert config.trial_of(flash) is None
+
+
+def test_a_trial_that_this_firmware_cannot_use_is_none() -> None:
+    """It was checked when it came; a release that was taken back may have known more keys."""
+    flash = FakeFlash()
+    config.store(flash, cbor.encode(GOOD))
+    config.begin_trial(flash, 9, cbor.encode({**GOOD, "novelty": 1}))
+    found = config.load(flash, False, KEYS.get, is_start=True)
+    assert (found.source, found.errors) == ("file", ["config.trial: novelty: unknown key"])
+
+
 @pytest.mark.parametrize("kind", ["tram", "../lamp", "", "lamp.py", "__init__"])
 def test_a_kind_without_a_file_is_unknown(kind: str) -> None:
     """Whatever a configuration calls a fixture, only this firmware's own files are looked at."""

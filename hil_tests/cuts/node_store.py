@@ -91,7 +91,7 @@ class Store:
 
     def _tell_configuration(self) -> None:
         for room, is_safe_mode in (("configuration", False), ("good configuration", True)):
-            loaded = config.load(self.flash, is_safe_mode, _keys_of)
+            loaded = config.load(self.flash, is_safe_mode, _keys_of, is_start=True)
             if not is_safe_mode:
                 self._digest = loaded.digest
             self.say(["found", room, loaded.values["report_s"]])
@@ -183,6 +183,21 @@ class Store:
         """The configuration has proved itself."""
         self._keep("good configuration", report_s, lambda: config.keep_good(self.flash, self._digest))
 
+    def try_out(self, report_s: int) -> None:
+        """A configuration that an order brought."""
+        data = cbor.encode({"report_s": report_s, "fixtures": [{"kind": "lamp", "instance": 0}]})
+        self._keep("configuration", report_s, lambda: config.begin_trial(self.flash, 1, data))
+
+    def end_trial(self, report_s: int, is_good: bool) -> None:
+        """It has proved itself, or its time is over: from now on this one, the new or the former."""
+        trial = config.trial_of(self.flash)
+        self._keep(
+            "configuration", report_s, lambda: config.keep_trial(self.flash, trial, config.PROVEN if is_good else config.TRIAL_STARTS)
+        )
+        if is_good:
+            self._keep("good configuration", report_s, lambda: config.adopt(self.flash, trial[3]))
+        self.flash.remove(config.TRIAL_FILE)
+
     def set_clock(self, unix: int) -> None:
         """A beacon an hour after the last."""
         self.ticks.now_ms += _HOUR_MS
@@ -269,6 +284,13 @@ def _configuration(store: Store) -> None:
         store.keep_good(report_s)
 
 
+def _trial(store: Store) -> None:
+    store.try_out(11)
+    store.end_trial(11, True)
+    store.try_out(12)
+    store.end_trial(11, False)
+
+
 def _boots(store: Store) -> None:
     for _ in range(3):
         store.guard = store.boot()
@@ -323,6 +345,7 @@ SCRIPTS = {
     "sequence": (_sequence, True),
     "orders": (_orders, True),
     "configuration": (_configuration, True),
+    "trial": (_trial, True),
     "boots": (_boots, True),
     "clock": (_clock, True),
     "lamp": (_lamp, True),

@@ -30,7 +30,21 @@ from cuts.outcome import Cut, Outcome, table
 from cuts.target_sweep import TargetSweep, none
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SCRIPTS = ("first_boot", "append", "acknowledge", "thin", "sequence", "orders", "configuration", "boots", "clock", "lamp", "rekey", "hour")
+SCRIPTS = (
+    "first_boot",
+    "append",
+    "acknowledge",
+    "thin",
+    "sequence",
+    "orders",
+    "configuration",
+    "trial",
+    "boots",
+    "clock",
+    "lamp",
+    "rekey",
+    "hour",
+)
 #: Up to a hundred operations: each pair of cuts can be tried.
 SHORT = tuple(script for script in SCRIPTS if script not in ("thin", "rekey", "hour"))
 _HEAP = "32m"

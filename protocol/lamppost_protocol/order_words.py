@@ -37,6 +37,7 @@ REASONS = {
     orders.LEASE_ENDED: "lease_ended",
     orders.STORE_FAULT: "store_fault",
     orders.LAMP_FAULT: "lamp_fault",
+    orders.ONLY_BY_CABLE: "only_by_cable",
     releases.WRONG_BASE: "wrong_base",
     releases.DOWNGRADE: "downgrade",
     releases.NO_ROOM: "no_room",

@@ -30,7 +30,7 @@ REVERTED = 6
 EXPIRED = 7
 REFUSED = 8
 
-#: Reasons; those of an update are in releases.py.
+#: Reasons; those of an update, 14 to 20, are in releases.py.
 NO_REASON = 0
 SUPERSEDED = 1
 CLOCK_NEVER_SET = 2
@@ -45,6 +45,7 @@ CANCELLED = 10
 LEASE_ENDED = 11
 STORE_FAULT = 12
 LAMP_FAULT = 13
+ONLY_BY_CABLE = 21
 
 MAX_RAMP_S = 3600
 MAX_ARGUMENTS = 8
