@@ -18,10 +18,10 @@ from lamppost_tools.commission.look import Seen
 from lamppost_tools.commission.paper import read_record, write_papers
 from lamppost_tools.commission.progress import Progress
 from lamppost_tools.commission.proof import proof_words
-from lamppost_tools.commission.reconfigure import differences
 from lamppost_tools.commission.steps import Order
 from lamppost_tools.durable import write_json
 from lamppost_tools.errors import RefusedError
+from lamppost_tools.node.differences import differences
 from rich.console import Console
 
 

@@ -21,6 +21,7 @@ def test_the_nodes_keys():
     """Names, defaults and ranges, in the firmware's order."""
     assert rows(config_keys.NODE_KEYS) == list(config.NODE_KEYS)
     assert rows(config_keys.LORA_KEYS) == list(lora_keys.KEYS)
+    assert config_keys.AIR_DEFAULTS == lora_keys.DEFAULTS
     assert config_keys.DST_RULES == local_time.RULES
     assert (config_keys.MAX_FIXTURES, config_keys.MAX_CONFIG_BYTES) == (config.MAX_FIXTURES, config.MAX_BYTES)
 

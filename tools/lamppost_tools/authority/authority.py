@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lamppost_protocol import beacons, frames, order_words, orders, releases, tickets
+from lamppost_protocol import beacons, cbor, frames, order_words, orders, releases, tickets
 from lamppost_protocol.es256_host import HostSigner, HostVerifier, generate_private_key, public_key
 
 from lamppost_tools.authority.counters import CounterFile
@@ -25,14 +25,11 @@ from lamppost_tools.authority.settings import (
 from lamppost_tools.durable import append_line
 from lamppost_tools.errors import RefusedError, ToolError
 from lamppost_tools.key_file import load_key, read_passphrase
+from lamppost_tools.node.enrol import registered_settings
 from lamppost_tools.node.registry import Registry, valid_keys
-from lamppost_tools.order.rules import (
-    OrderRequest,
-    RecentOrders,
-    RequestRefusedError,
-    agree,
-    parse_request,
-)
+from lamppost_tools.order.configuration_rules import agree_configuration
+from lamppost_tools.order.refusal import RequestRefusedError
+from lamppost_tools.order.rules import OrderRequest, RecentOrders, agree, parse_request
 from lamppost_tools.ticket import rules as ticket_rules
 from lamppost_tools.ticket.by_voice import ticket_text
 
@@ -58,6 +55,8 @@ class Authority:
         self._registry = Registry((folder / settings.authority.registry).resolve())
         self._recent = RecentOrders()
         self._answered: dict[str, dict[str, Any]] = {}
+        #: By node (8 hex digits): the newest configuration signed for it, as a log entry.
+        self._configured: dict[str, dict[str, Any]] = {}
         self._beacon_times: dict[int, list[int]] = {}
         self._ticket_times: dict[int, list[int]] = {}
         self.network = int(settings.authority.network, 16)
@@ -109,6 +108,31 @@ class Authority:
             return None
         # While a node is re-keyed only itself knows in which of two epochs it is; a beacon for the wrong one is no harm.
         return self._sign_beacon(node, next((known for known in valid_keys(entry) if known == epoch), int(entry["epoch"])), nonce)
+
+    def note_state(self, data: bytes) -> str | None:
+        """One document of order/<id>/state: a configuration that is verified becomes what the registry says of its node, which is returned.
+
+        The word of a gateway: what the registry has since been told by a visit is not touched by it. Raises ToolError, OSError where the
+        registry cannot be written; never for what `data` is.
+        """
+        try:
+            state = json.loads(data)
+            name, order_id, word = str(state["node"]), state["order_id"], state["state"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        signed = self._configured.get(name)
+        if word != "verified" or signed is None or signed["order_id"] != order_id:
+            return None
+        entry = self._registry.nodes().get(name, {})
+        if entry.get("configured_by", 0) >= order_id:
+            return None  # retained on the broker, and noted before
+        tried: Any = cbor.decode(bytes.fromhex(signed["args"][0]))
+        try:
+            agreed = agree_configuration(tried, entry.get("configuration"), 0)
+        except RequestRefusedError:
+            return None  # the node has been visited since
+        self._registry.reconfigure(int(name, 16), {**registered_settings(agreed), "configured_by": order_id})
+        return name
 
     def answer_ticket_request(self, data: bytes) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Answer one `ticket/request`: (document for ticket/response, document for ticket/signed or None when refused).
@@ -187,7 +211,7 @@ class Authority:
             "frame": frame.hex(),
         }
         append_line(self._folder / ORDERS_LOG_NAME, json.dumps(signed, separators=(",", ":")))
-        self._recent.note(order.node, order.is_dark, now_s)
+        self._recent.note(order.node, order.is_dark, now_s, order.verb == orders.CONFIGURE)
         return signed
 
     def _check_manifest(self, manifest: bytes) -> None:
@@ -210,6 +234,8 @@ class Authority:
 
     def _remember(self, signed: dict[str, Any]) -> None:
         self._answered[signed["request_id"]] = signed
+        if signed["verb"] == order_words.VERBS[orders.CONFIGURE]:
+            self._configured[signed["node"]] = signed
         while len(self._answered) > _REMEMBERED_REQUESTS:
             del self._answered[next(iter(self._answered))]
 
@@ -227,7 +253,8 @@ class Authority:
                 except ValueError:
                     continue  # a torn last line: its order was never handed out
                 if signed["at"] >= since_s:
-                    self._recent.note(int(signed["node"], 16), bool(signed["dark"]), int(signed["at"]))
+                    is_configuring = signed["verb"] == order_words.VERBS[orders.CONFIGURE]
+                    self._recent.note(int(signed["node"], 16), bool(signed["dark"]), int(signed["at"]), is_configuring)
                 self._remember(signed)
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from lamppost_tools.authority.authority import Authority
 from lamppost_tools.broker import BrokerLostError, BrokerSettings, Client, Topics, connect, end_tasks
-from lamppost_tools.errors import MissingError
+from lamppost_tools.errors import MissingError, ToolError
 
 _log = logging.getLogger("lamppost.authority")
 _QOS = 1
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_LONGEST_S = 30.0
-_MAX_REQUEST_BYTES = 8192  # a schedule is below 1 KB as CBOR; JSON of it stays far below this
+_MAX_REQUEST_BYTES = 8192  # a schedule or configuration is below 1 KB as CBOR; JSON of it stays far below this
 
 
 class AuthorityService:
@@ -48,7 +48,8 @@ class AuthorityService:
                     backoff_s = min(backoff_s * 2, _BACKOFF_LONGEST_S)
 
     async def _serve(self, client: Client, stop: asyncio.Event) -> None:
-        await client.subscribe([(topic, _QOS) for topic in (self._topics.order_request, self._topics.hellos, self._topics.ticket_request)])
+        heard = (self._topics.order_request, self._topics.hellos, self._topics.ticket_request, self._topics.order_states)
+        await client.subscribe([(topic, _QOS) for topic in heard])
         tasks = [
             asyncio.create_task(self._run_messages(client), name="messages"),
             asyncio.create_task(self._run_beacons(client), name="beacons"),
@@ -66,6 +67,8 @@ class AuthorityService:
             payload = message.payload if isinstance(message.payload, bytes) else b""
             if len(payload) > _MAX_REQUEST_BYTES:
                 _log.warning("message too long topic=%s bytes=%d", message.topic, len(payload))
+            elif str(message.topic).endswith("/state"):
+                await self._note_state(payload)
             elif message.retain:
                 continue  # a retained request would be asked again at every connection
             elif str(message.topic) == self._topics.order_request:
@@ -97,6 +100,15 @@ class AuthorityService:
         else:
             _log.warning("refused ticket reason=%s", response["reason"])
         await self._publish(client, self._topics.ticket_response, response)
+
+    async def _note_state(self, payload: bytes) -> None:
+        try:
+            node = await asyncio.to_thread(self._authority.note_state, payload)
+        except (ToolError, OSError) as error:
+            _log.warning("registry keeps the former configuration error=%s", error)
+            return
+        if node is not None:
+            _log.info("registry has the new configuration node=%s", node)
 
     async def _answer_hello(self, client: Client, payload: bytes) -> None:
         beacon = await asyncio.to_thread(self._authority.answer_hello, payload)

@@ -45,6 +45,8 @@ class LimitSettings(BaseModel):
     clock_slack_s: int = Field(default=5, ge=0, le=600)
     dark_below_percent: int = Field(default=10, ge=0, le=100)
     max_dark_orders_per_hour: int = Field(default=20, ge=0)
+    min_safe_level_percent: int = Field(default=100, ge=20, le=100)
+    configurations_per_hour_per_node: int = Field(default=6, ge=0)
     orders_per_minute_per_node: int = Field(default=12, ge=1)
     beacons_per_minute_per_node: int = Field(default=12, ge=1)
     tickets_per_minute_per_node: int = Field(default=6, ge=1)

@@ -25,10 +25,11 @@ from lamppost_tools.commission.lock import OPEN, digest, has_prompt, lock, refus
 from lamppost_tools.commission.look import Seen, forgive_interruption, has_key, identity_on
 from lamppost_tools.commission.micropython import NO_WISH, Interpreters, Reached, Wish, images_of
 from lamppost_tools.commission.proof import require_gateway, wait_for_proof
-from lamppost_tools.commission.reconfigure import CONFIG, config_on, differences
+from lamppost_tools.commission.reconfigure import CONFIG, config_on
 from lamppost_tools.errors import RefusedError
 from lamppost_tools.kit.seal import Kit
 from lamppost_tools.node.config import fixture_names
+from lamppost_tools.node.differences import differences
 from lamppost_tools.node.enrol import (
     IDENTITY,
     KeySource,

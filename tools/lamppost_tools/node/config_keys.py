@@ -60,6 +60,9 @@ LORA_KEYS = (
     Key("gather_s", 900, 0, 86_400, "s", "for which records wait to share a frame"),
 )
 
+#: Of the node's own keys, where it has such a map.
+AIR_DEFAULTS = (("hello_s", 3_600), ("beacon_s", 21_600))
+
 FIXTURE_KEYS: dict[str, tuple[Key, ...]] = {
     "lamp": (
         Key("safe_level_percent", 100, 20, 100, "%", "in any doubt"),

@@ -107,9 +107,9 @@ def make_node(
 
 
 def registered_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """What a registry entry says of a node's configuration, by key."""
+    """What a registry entry says of a node's configuration, by key; the whole of it, for the authority to hold a change against."""
     listens = {"listens": "always" if config["lora"].get("listens_always") else "windows"} if "lora" in config else {}
-    return {"fixtures": fixture_names(config), **listens}
+    return {"fixtures": fixture_names(config), **listens, "configuration": config}
 
 
 def settings_files(authority: AuthorityPublic, config: dict[str, Any], schedules: Mapping[str, list[Any]]) -> dict[str, bytes]:

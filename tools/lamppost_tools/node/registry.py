@@ -105,7 +105,7 @@ class Registry:
         with self._locked():
             document = self.load()
             entry = _entry_of(document, f"{node:08x}")
-            if {name: entry[name] for name in ("fixtures", "listens") if name in entry} != settings:
+            if {name: entry[name] for name in ("fixtures", "listens", "configuration") if name in entry} != settings:
                 entry.pop("listens", None)
                 entry.update(settings)
                 self._store(document)

@@ -101,6 +101,41 @@ def update(
     _send(request, None, (city, network, broker_host, broker_port), 0 if no_wait else deadline_s, is_json)
 
 
+@app.command(
+    epilog='Example: lamppost order configure --site site.toml --asset "lamp 3" --registry registry.json --city /tmp/street/city.toml'
+)
+def configure(
+    site: Annotated[Path, typer.Option(help="the street's site file: the node's configuration is made from it, as commissioning does")],
+    registry: Annotated[Path, typer.Option(help="registry.json of the network: which node it is, and what it has now",
+                                           envvar="LAMPPOST_REGISTRY")],
+    asset: Annotated[str | None, typer.Option(help="which piece of furniture of the site file; left out: its only one")] = None,
+    valid: Annotated[str | None, typer.Option("--for", help="until when the node may take it: 90s, 30m, 24h")] = None,
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="tell what would change, and end")] = False,
+    city: _City = None, network: _Network = None, broker_host: _Host = None,
+    broker_port: _Port = None, no_wait: _NoWait = False, deadline_s: _Deadline = 600.0, is_json: _Json = False,
+) -> None:  # fmt: skip
+    """Give a node in service the configuration that the site file now has; done when the node has proved itself with it (verified).
+
+    The authority signs only what an order may change; the rest is for a visit: lamppost commission.
+    """
+    from lamppost_tools.order.configuration import wanted_configuration
+
+    where = (city, network, broker_host, broker_port)
+    wanted = wanted_configuration(site, asset, registry, find_city(*where).network)
+    told = {"node": wanted.node, "asset": wanted.asset, "changes": wanted.changes}
+    if is_json:
+        terminal.print_json(told)
+    else:
+        for line in wanted.changes or ["nothing"]:
+            terminal.out.print(terminal.harmless(f"{wanted.asset}, node {wanted.node}: {line}"))
+    if is_dry:
+        return
+    request: dict[str, Any] = {"verb": "configure", "node": wanted.node, "configuration": wanted.configuration}
+    if valid is not None:
+        request["lease_s"] = parse_duration_s(valid, "--for")
+    _send(request, None, where, 0 if no_wait else deadline_s, is_json)
+
+
 @app.command(epilog="Example: lamppost order show 17 --city /tmp/street/city.toml")
 def show(
     order_id: Annotated[int, typer.Argument(help="the authority's order number", min=1)],

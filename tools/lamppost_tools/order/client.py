@@ -22,6 +22,7 @@ DONE_STATES = {
     "cancel": ("accepted", "applied", "verified"),
     "schedule": ("accepted", "applied", "verified"),
     "resend": ("accepted", "applied", "verified"),
+    "configure": ("verified",),
     "update": ("verified",),
 }
 FAILED_STATES = ("reverted", "expired", "refused")

@@ -7,11 +7,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from lamppost_protocol import kinds, order_words, profiles, schedule
+from lamppost_protocol import cbor, kinds, order_words, orders, profiles, schedule
 from lamppost_protocol.errors import ProtocolError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lamppost_tools.authority.settings import LimitSettings
+from lamppost_tools.order.configuration_rules import agree_configuration, check_room
+from lamppost_tools.order.refusal import RequestRefusedError
 from lamppost_tools.order.schedule_file import schedule_of
 
 _HOUR_S = 3600
@@ -22,15 +24,6 @@ _VERB_NUMBERS = {name: number for number, name in order_words.VERBS.items()}
 Uint32 = Annotated[int, Field(ge=0, le=_UINT32_MAX, strict=True)]
 
 
-class RequestRefusedError(Exception):
-    """The request will not be signed: `reason` for machines, `detail` for people."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
-
 class OrderRequest(BaseModel):
     """`order/request` as published by a city client. Times are unix seconds; `not_after` is exclusive."""
 
@@ -39,7 +32,7 @@ class OrderRequest(BaseModel):
     v: Literal[1] = 1
     request_id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")
     node: str = Field(pattern=r"^[0-9a-f]{8}$")
-    verb: Literal["level", "cancel", "schedule", "resend", "update"]
+    verb: Literal["level", "cancel", "schedule", "configure", "resend", "update"]
     fixture: str | None = Field(default=None, max_length=32)
     not_before: Uint32 | None = None
     not_after: Uint32 | None = None
@@ -51,6 +44,7 @@ class OrderRequest(BaseModel):
     first_n: Annotated[int, Field(ge=1, strict=True)] | None = None
     last_n: Annotated[int, Field(ge=1, strict=True)] | None = None
     manifest: str | None = Field(default=None, pattern=r"^([0-9a-f]{2}){1,1024}$")
+    configuration: dict[str, Any] | None = None
 
 
 class AgreedOrder(BaseModel):
@@ -74,11 +68,14 @@ class RecentOrders:
     def __init__(self) -> None:
         self._dark_s: deque[int] = deque()
         self._per_node_s: dict[int, deque[int]] = {}
+        self._configured_s: dict[int, deque[int]] = {}
 
-    def note(self, node: int, is_dark: bool, now_s: int) -> None:
+    def note(self, node: int, is_dark: bool, now_s: int, is_configuring: bool = False) -> None:
         """An order was signed."""
         if is_dark:
             self._dark_s.append(now_s)
+        if is_configuring:
+            self._configured_s.setdefault(node, deque()).append(now_s)
         self._per_node_s.setdefault(node, deque()).append(now_s)
 
     def dark_in_last_hour(self, now_s: int) -> int:
@@ -88,6 +85,10 @@ class RecentOrders:
     def for_node_in_last_minute(self, node: int, now_s: int) -> int:
         """How many orders were signed for this node in the minute before `now_s`."""
         return _count_since(self._per_node_s.get(node, deque()), now_s - _MINUTE_S)
+
+    def configured_in_last_hour(self, node: int, now_s: int) -> int:
+        """How many configurations were signed for this node in the hour before `now_s`."""
+        return _count_since(self._configured_s.get(node, deque()), now_s - _HOUR_S)
 
 
 def parse_request(data: bytes) -> OrderRequest:
@@ -120,8 +121,18 @@ def agree(
     if recent.for_node_in_last_minute(node, now_s) >= limits.orders_per_minute_per_node:
         raise RequestRefusedError("too_often", f"{limits.orders_per_minute_per_node} orders a minute for one node")
     target = _target(request, entry)
-    args, is_dark = ([_manifest(request, check_manifest)], False) if request.verb == "update" else _arguments(request, limits)
     not_before, not_after = _window(request, limits, now_s)
+    is_dark = False
+    if request.verb == "update":
+        args: list[Any] = [_manifest(request, check_manifest)]
+    elif request.verb == "configure":
+        if recent.configured_in_last_hour(node, now_s) >= limits.configurations_per_hour_per_node:
+            raise RequestRefusedError("too_often", f"{limits.configurations_per_hour_per_node} configurations an hour for one node")
+        configuration = _configuration(request, entry, limits)
+        args = [cbor.encode(configuration)]
+        check_room(len(orders.encode_order(not_before, not_after, _VERB_NUMBERS[request.verb], target, args)), configuration)
+    else:
+        args, is_dark = _arguments(request, limits)
     if is_dark and recent.dark_in_last_hour(now_s) >= limits.max_dark_orders_per_hour:
         raise RequestRefusedError(
             "mass_off",
@@ -135,7 +146,7 @@ def agree(
 
 def _target(request: OrderRequest, entry: dict[str, Any]) -> int:
     fixtures = list(entry.get("fixtures", ()))
-    if request.verb in ("resend", "update") or (request.verb == "cancel" and request.fixture == THE_NODE):
+    if request.verb in ("configure", "resend", "update") or (request.verb == "cancel" and request.fixture == THE_NODE):
         return 0
     lamps = [name for name in fixtures if name.split(".")[0] == "lamp"]
     name = request.fixture if request.fixture is not None else (lamps[0] if len(lamps) == 1 else None)
@@ -169,6 +180,12 @@ def _arguments(request: OrderRequest, limits: LimitSettings) -> tuple[list[Any],
     if value[1] < limits.dark_below_percent:
         raise RequestRefusedError("dark_without_end", f"a default level below {limits.dark_below_percent} % would be dark for ever")
     return [value], _is_dark_schedule(value, limits.dark_below_percent)
+
+
+def _configuration(request: OrderRequest, entry: dict[str, Any], limits: LimitSettings) -> dict[str, Any]:
+    if request.configuration is None:
+        raise RequestRefusedError("bad_request", "configuration: needed, the whole map as it was enrolled with what is to change")
+    return agree_configuration(request.configuration, entry.get("configuration"), limits.min_safe_level_percent)
 
 
 def _manifest(request: OrderRequest, check: Callable[[bytes], None]) -> bytes:

@@ -73,6 +73,8 @@ def service(
         _check_scope(permit, verb)
         deadline_s = _MARGIN_S + (arguments[0] if verb == "test" else 0) if verb in ("test", "restart") else ANSWER_S
         answer = visit.ask(facts, VERBS[verb], arguments, deadline_s)
+    if verb == "configure" and answer.result == 0:
+        _tell_the_registry(who, number, arguments[0])
     told = answer_in_words(VERBS[verb], answer, number, _newest_version())
     if is_json:
         terminal.print_json(told)
@@ -109,6 +111,21 @@ def _arguments(
         most = f"test 1 to {tickets.MAX_TEST_S} s, light 1 to {tickets.MAX_LIGHT_S} s, configure {tickets.MAX_CONFIGURATION_BYTES} octets"
         raise UsageError(f"{verb} does not go like this: {arguments}", most) from None
     return arguments
+
+
+def _tell_the_registry(who: "Technician", node: int, encoded: bytes) -> None:
+    """The authority holds changes by order against what the registry says: it must not be what the node had before."""
+    from lamppost_protocol import cbor
+
+    from lamppost_tools.node.enrol import registered_settings
+    from lamppost_tools.node.registry import Registry
+
+    registry = Registry(who.registry)
+    config: Any = cbor.decode(encoded)
+    if registry.path.exists() and f"{node:08x}" in registry.nodes():
+        registry.reconfigure(node, registered_settings(config))
+    else:
+        terminal.err.print(f"{registry.path} does not know this node: whoever keeps its registry has to hear of the new configuration")
 
 
 def _check_node(facts: "tickets.Facts", node: int, who: "Technician") -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lamppost_tools.authority.settings import TechnicianSettings
 from lamppost_tools.errors import UsageError
 from lamppost_tools.node.registry import valid_keys
-from lamppost_tools.order.rules import RequestRefusedError
+from lamppost_tools.order.refusal import RequestRefusedError
 
 #: What a ticket may allow, by name.
 VERBS = {name: number for number, name in enumerate(profiles.SERVICE_VERBS) if number}
