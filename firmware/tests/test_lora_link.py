@@ -307,6 +307,20 @@ def test_pieces_where_the_law_is_short() -> None:
     run(story, 923_300_000)
 
 
+def test_an_order_that_takes_several_packets_is_heard_in_one_window() -> None:
+    """Its second piece comes 30 ms behind the first, and not when the next window opens."""
+
+    async def story(city: AirCity) -> None:
+        node = AirNode(city, 1, gather_s=0)
+        node.emit(BIN)
+        await until(lambda: node.citizen.heard, 60)
+        city.order(1, 7, (UNIX - 10, UNIX + 3600), orders.CONFIGURE, 0, [bytes(600)])
+        node.emit(BIN)
+        await until(lambda: any(record[:4] == [5, 0, 7, orders.REFUSED] for record in node.citizen.records.values()), 60)
+
+    run(story)
+
+
 def test_hopping_channels_rest_between_packets() -> None:
     """Fifty channels in the United States: no packet above 400 ms, and none on a channel that carried one within 20 s."""
 

@@ -21,6 +21,7 @@ from lamppost_protocol.ledger import Ledger
 from lamppost_protocol.records import decode_uplink
 
 WINDOWS_S = (1.0, 2.0, 4.0)
+_PIECE_GAP_S = 0.03
 _LOCK_SYMBOLS = 8.25  # four of the preamble, and the sync word
 _MOST_SNR_DB = 12.0
 _BANDWIDTH_CODES = {int(bandwidth): bandwidth for bandwidth in BANDWIDTHS_HZ.values()}
@@ -170,8 +171,13 @@ class AirCity:
         return at_s + self.answers_late_s
 
     def _say(self, frame: bytes, traffic: int, node: int, at_s: float, now_s: float) -> float:
-        """Put it on the air at `at_s`, unless it is lost there; when it ends."""
-        packet = self._closed(elision.encode(frame, traffic, self.network, node)[0])
+        """Put it on the air from `at_s` on, in as many pieces as it takes, unless they are lost there; when the last one ends."""
+        for packet in elision.encode(frame, traffic, self.network, node):
+            end_s = self._say_packet(self._closed(packet), traffic, at_s, now_s)
+            at_s = end_s + _PIECE_GAP_S
+        return end_s
+
+    def _say_packet(self, packet: bytes, traffic: int, at_s: float, now_s: float) -> float:
         self._modem.packet_bytes = len(packet)
         sent = self._modem.transmission(self.station, packet, 27.0, 0.0, at_s)
         is_taken = any(own.start_s < sent.end_s and own.end_s > at_s for own in self._sent)

@@ -38,6 +38,7 @@ _READY_MS = 100
 #: A packet that begins 50 ms late shows its header 20.25 symbols later, and until then the receiver must not give up.
 _HEADER_SYMBOLS = 22
 _MOST_REOPENED = 8
+_MOST_PIECES = 16
 _TRIES = 8
 _FIRST_BACK_OFF_MS = 500
 _MOST_BACK_OFF_MS = 8000
@@ -239,10 +240,16 @@ class LoraLink:
                 if wait_ms > 0:
                     await asyncio.sleep(wait_ms / 1000)
                 found = await self._radio.receive(length_ms + min(0, wait_ms))
-                if found is not None:
+                pieces = 0
+                while found is not None:
                     end_ms = self._clock.monotonic_ms()
-                    if await self._take(found.packet, take) and opened < _MOST_REOPENED:
-                        self._end_ms, opened, window = end_ms, opened + 1, 0
+                    is_ours, is_piece = await self._take(found.packet, take)
+                    if is_ours and opened < _MOST_REOPENED:
+                        self._end_ms, window = end_ms, 0
+                    pieces += 1
+                    # The next piece follows at once, and not in a window.
+                    found = await self._radio.receive(length_ms) if is_piece and pieces < _MOST_PIECES else None
+                opened += window == 0
         except RadioFault as fault:
             self._fault(fault)
 
@@ -290,8 +297,8 @@ class LoraLink:
             return node in (0, self._node)
         return traffic == elision.TRAFFIC_ACKNOWLEDGEMENT and node == self._node
 
-    async def _take(self, packet: bytes, take: "Callable[[int, bytes], Awaitable[None]]") -> bool:
-        """Whether a packet was for this node; what it completes goes on to be verified."""
+    async def _take(self, packet: bytes, take: "Callable[[int, bytes], Awaitable[None]]") -> tuple[bool, bool]:
+        """Whether a packet was for this node, and whether it is a piece that others are still to follow; what it completes goes on."""
         try:
             complete = self._heard.feed(packet, self._clock.monotonic_ms())
         except RemoteError as error:
@@ -299,7 +306,7 @@ class LoraLink:
                 self.foreign += 1
             elif error.reason != "unknown_node":
                 self.refused += 1
-            return False
+            return False, False
         for found in complete:
             await take(slip.FRAME, found.frame)
-        return True
+        return True, not complete
