@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from bench.lock_step import HALF
 from bench.peripherals.ether import Emission
-from lamppost_protocol import orders
+from lamppost_protocol import cbor, orders
 from lamppost_protocol.kinds import BIN, NODE
 from street.lone_node import NETWORK, LoneAirNode
 from street.lone_node import NODE as NODE_ID
@@ -245,3 +245,26 @@ def test_the_airtime_account_survives_sleep(make: Make) -> None:
         )
         print(f"{len(sent)} packets, {most_s:.1f} s in the fullest hour")
         assert 20 < most_s <= 36.0
+
+
+def test_a_configuration_by_order_is_tried_awake_and_then_slept_on(make: Make) -> None:
+    """It comes in a window; the node stays awake until a gateway has answered a frame of the trial, however long that takes, and sleeps again."""
+    with make(lora={"gather_s": 0}) as node:
+        node.board.power_on()
+        until_asleep(node)
+        node.run_until(lambda: node.citizen.heard[-1][1] > 2, 2_000, "records")
+        fixture = {**BIN_KEYS, "sleep_s": 600}
+        data = cbor.encode({**CONFIG, "lora": {**LORA, "gather_s": 0}, "fixtures": [fixture]})
+        now = int(START_UNIX + node.board.now_s)
+        node.air.order(NODE_ID, 7, (now - 10, now + 20_000), orders.CONFIGURE, 0, [data])
+
+        def told(state: int) -> bool:
+            return any(record[:4] == [5, 0, 7, state] for record in node.citizen.records.values())
+
+        node.run_until(lambda: told(orders.APPLIED), 3_000, "applied")
+        node.run_until(lambda: told(orders.VERIFIED), 9_000, "verified")
+        assert 2 in boots(node)
+        until_asleep(node, 400)
+        asleep_s, from_s = node.board.asleep_s, node.board.now_s
+        node.run(from_s + 2 * HOUR_S)
+        assert node.board.asleep_s - asleep_s > 0.9 * 2 * HOUR_S
