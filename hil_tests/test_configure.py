@@ -1,4 +1,4 @@
-"""A new configuration by signed order, in virtual time: tried, and then for good or not at all; never a lamp the darker for it (R23).
+"""A new configuration by signed order, in virtual time: tried, and then for good or not at all; never a lamp the darker for it.
 
 What the authority signs at all is `tools/tests/test_configure_rules.py`; here a node is also told what nobody should sign.
 """

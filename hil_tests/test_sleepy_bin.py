@@ -248,7 +248,7 @@ def test_the_airtime_account_survives_sleep(make: Make) -> None:
 
 
 def test_a_configuration_by_order_is_tried_awake_and_then_slept_on(make: Make) -> None:
-    """It comes in a window; the node stays awake until a gateway has answered a frame of the trial, however long that takes, and sleeps again."""
+    """It comes in a window, in pieces; the node stays awake until a frame of the trial has been answered, and then sleeps again."""
     with make(lora={"gather_s": 0}) as node:
         node.board.power_on()
         until_asleep(node)
@@ -261,7 +261,14 @@ def test_a_configuration_by_order_is_tried_awake_and_then_slept_on(make: Make) -
         def told(state: int) -> bool:
             return any(record[:4] == [5, 0, 7, state] for record in node.citizen.records.values())
 
-        node.run_until(lambda: told(orders.APPLIED), 3_000, "applied")
+        node.run_until(lambda: not node.citizen.waiting, 3_000, "order on the air")
+        node.air.is_silent = True
+        node.run(node.board.now_s + 60)
+        asleep_s = node.board.asleep_s
+        node.run(node.board.now_s + 0.5 * HOUR_S)
+        assert node.board.asleep_s == asleep_s
+        assert not told(orders.VERIFIED)
+        node.air.is_silent = False
         node.run_until(lambda: told(orders.VERIFIED), 9_000, "verified")
         assert 2 in boots(node)
         until_asleep(node, 400)

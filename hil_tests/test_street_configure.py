@@ -1,4 +1,4 @@
-"""A configuration changed from the desk: real nodes, gateway, broker and authority, and the command that an operator types (R23)."""
+"""A configuration changed from the desk: real nodes, gateway, broker and authority, and the command that an operator types."""
 
 import json
 import subprocess
