@@ -189,7 +189,9 @@ def agree_configuration(asked: Mapping[str, Any], held: Any, least_light_percent
             _set(agreed, path, new if path[1] in _part(asked, path[0]) else None)
     for path, level in flat(agreed).items():
         if path[1] in LEAST_LIGHT and level < least_light_percent:
-            refused["below_safe_level"].append(f"{in_words(path)}: {level}, the city's least is {least_light_percent}")
+            refused["below_safe_level"].append(
+                f"{in_words(path)}: {level}, the city's least is {least_light_percent} (min_safe_level_percent)"
+            )
     for reason, lines in refused.items():
         if lines:
             raise RequestRefusedError(reason, "; ".join(line for found in refused.values() for line in found))
