@@ -1,9 +1,11 @@
 """What the node itself is told, and no fixture: a configuration, records to owe again, a release. Loaded when it comes, and given back."""
 
+import gc
+
 from lamppost_protocol import orders
 from lamppost_protocol.errors import LocalError
 
-from lamppost_node import config
+from lamppost_node.unload import unload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
     from lamppost_protocol.orders import Order
 
+    from lamppost_node.config import Values
     from lamppost_node.flash import Flash
     from lamppost_node.services import Services
     from lamppost_node.update import Update
@@ -89,16 +92,56 @@ def configure(data: bytes, node: "Services", flash: "Flash", order_id: int = 0) 
 
     By order it is only tried, and may not change what a visit is for; without one a technician is there, and it counts for good.
     """
+    errors, reason, radio = _check(data, node, order_id)
+    # What checks a configuration and what knows the law do not fit into the fullest node's heap together.
+    unload("lamppost_node.config", "lamppost_node.lora_keys", "lamppost_protocol.radio_limits")
+    gc.collect()
+    if radio is not None:
+        errors = _unlawful(radio[0], radio[1], node)
+    for text in errors:
+        node.log("configuration refused: " + text)
+    if errors:
+        return orders.BAD_ARGUMENTS
+    gc.collect()
+    return reason if reason != orders.NO_REASON else _keep(data, node, flash, order_id)
+
+
+def _check(data: bytes, node: "Services", order_id: int) -> "tuple[list[str], int, tuple[str, Values] | None]":
+    """(why the map is none, the reason against it, what radio it has and its map of it)."""
+    from lamppost_node import config
+
     try:
         values = config.decode(data)
-        if values["lora"] is not None:
-            _check_radio(values, node)
     except config.ConfigError as error:
-        for text in error.errors:
-            node.log("configuration refused: " + text)
-        return orders.BAD_ARGUMENTS
+        return error.errors, orders.NO_REASON, None
+    reason = orders.NO_REASON
     if order_id and node.config["network"] is not None and _wiring(values) != _wiring(node.config):
-        return orders.ONLY_BY_CABLE
+        reason = orders.ONLY_BY_CABLE
+    return [], reason, None if values["lora"] is None else (values["radio"], values["lora"])
+
+
+def _wiring(values: "Values") -> "tuple[Any, ...]":
+    """What of a checked map only a visit may change: whom it belongs to, its link, its fixtures."""
+    fixtures = sorted([(one["kind"], one["instance"]) for one in values["fixtures"]])
+    return values["network"], values["bridge"], values["lora"] is None or values["radio"], fixtures
+
+
+def _unlawful(radio: str, lora: "Values", node: "Services") -> list[str]:
+    """Why the law switches this radio off, which would leave nobody to send the next order."""
+    from lamppost_protocol.radio_limits import wrap_of
+
+    from lamppost_node.links.channels import Channels
+
+    try:
+        Channels(lora, node.settings, 0, wrap_of(radio))
+    except LocalError as error:
+        return ["lora: " + str(error)]
+    return []
+
+
+def _keep(data: bytes, node: "Services", flash: "Flash", order_id: int) -> int:
+    from lamppost_node import config
+
     former = config.trial_of(flash)
     if former is not None:
         node.order_state(former[0], orders.REVERTED, orders.SUPERSEDED)
@@ -111,21 +154,3 @@ def configure(data: bytes, node: "Services", flash: "Flash", order_id: int = 0) 
     except OSError:
         return orders.STORE_FAULT
     return orders.NO_REASON
-
-
-def _wiring(values: "config.Values") -> "tuple[Any, ...]":
-    """What of a checked map only a visit may change: whom it belongs to, its link, its fixtures."""
-    fixtures = sorted([(one["kind"], one["instance"]) for one in values["fixtures"]])
-    return values["network"], values["bridge"], values["lora"] is None or values["radio"], fixtures
-
-
-def _check_radio(values: "config.Values", node: "Services") -> None:
-    """A radio that the law switches off would leave nobody to send the next order. Raises ConfigError."""
-    from lamppost_protocol.radio_limits import wrap_of
-
-    from lamppost_node.links.channels import Channels
-
-    try:
-        Channels(values["lora"], node.settings, 0, wrap_of(values["radio"]))
-    except LocalError as error:
-        raise config.ConfigError(["lora: " + str(error)])

@@ -12,9 +12,11 @@ from lamppost_protocol import cbor, cose, orders
 from lamppost_tools.authority.authority import Authority, open_authority
 from lamppost_tools.authority.settings import load_settings
 from lamppost_tools.durable import read_json
+from lamppost_tools.errors import RefusedError
 from lamppost_tools.node.config import node_config
 from lamppost_tools.node.config_keys import FIXTURE_KEYS, LORA_KEYS, NODE_KEYS
 from lamppost_tools.node.enrol import registered_settings
+from lamppost_tools.order.configuration import wanted_configuration
 from lamppost_tools.order.configuration_rules import LEAST_LIGHT, RULES, Cable, OneOf, Within, agree_configuration, check_room
 from lamppost_tools.order.refusal import RequestRefusedError
 
@@ -352,6 +354,36 @@ def test_a_false_word_of_a_gateway_undoes_no_visit(authority, city):
     assert authority.note_state(state(signed)) is None
     assert enrolled(city) == visited
     assert configure(authority, city, health_s=120)[1] is not None
+
+
+def test_the_desk_tells_what_would_change_and_what_it_does_not_know(city, tmp_path):
+    """Made from the site file as commissioning makes it; the node is found by its asset, in this network's registry alone."""
+    site = tmp_path / "site.toml"
+    places = "\n".join(f"{key} = {json.dumps(value)}" for key, value in PLACE.items())
+    site.write_text(f"""name = "street"
+[place]
+{places}
+[[node]]
+asset = "lamp 1"
+health_s = 120
+link = {{ kind = "serial", port = "/dev/ttyUSB0" }}
+fixtures = [{{ kind = "lamp", report_s = 30, wiring = {{ pwm_pin = 25, relay_pin = 26, scl_pin = 22, sda_pin = 21 }} }}]
+""")
+    with pytest.raises(RefusedError, match="knows 0 nodes of 'lamp 1'"):
+        wanted_configuration(site, "lamp 1", city.registry.path, NETWORK)
+    document = city.registry.load()
+    document["nodes"][NODE]["asset"] = "lamp 1"
+    document["nodes"][NODE]["configuration"] = LAMP
+    city.registry.path.write_text(json.dumps(document))
+    wanted = wanted_configuration(site, "lamp 1", city.registry.path, NETWORK)
+    assert (wanted.node, wanted.changes) == (NODE, ["health_s: 900 -> 120", "lamp.report_s: 0 -> 30"])
+    assert wanted.configuration == node_config({**PLACE, "health_s": 120, "fixtures": [{"kind": "lamp", "report_s": 30}]}, NETWORK)[0]
+    with pytest.raises(RefusedError, match="belongs to network 0000cafe, not 0000beef"):
+        wanted_configuration(site, None, city.registry.path, 0xBEEF)
+    del document["nodes"][NODE]["configuration"]
+    city.registry.path.write_text(json.dumps(document))
+    with pytest.raises(RefusedError, match="enrolled before"):
+        wanted_configuration(site, "lamp 1", city.registry.path, NETWORK)
 
 
 def test_texts_have_their_words():
