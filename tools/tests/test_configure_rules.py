@@ -147,8 +147,8 @@ def test_all_that_is_wrong_is_told_at_once():
     reason, detail = refusal(asked, LAMP, 80)
     assert reason == "only_by_cable"
     assert detail.split("; ") == [
-        "spool_bytes: 524288 -> 16384 (a smaller ring loses what nobody has acknowledged yet)",
         "lamp.relay: 1 -> 0 (what the lamp gets)",
+        "spool_bytes: 524288 -> 16384 (a smaller ring loses what nobody has acknowledged yet)",
         "report_s: 60 -> 5 (by order 10 to 3600)",
         "lamp.safe_level_percent: 40, the city's least is 80 (min_safe_level_percent)",
     ]

@@ -18,8 +18,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def changed(before: Mapping[KeyPath, Any], after: Mapping[KeyPath, Any]) -> list[KeyPath]:
-    """Where two flat configurations differ, sorted."""
-    return sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
+    """Where two flat configurations differ, sorted by what it is called."""
+    return sorted((path for path in {*before, *after} if before.get(path) != after.get(path)), key=in_words)
 
 
 def flat(config: Mapping[str, Any]) -> dict[KeyPath, Any]:
