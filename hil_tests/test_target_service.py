@@ -70,7 +70,10 @@ class Tool:
 
 @pytest.mark.needs("line", "models")
 def test_a_technician_serves_a_node(target: Target, target_town: Callable[..., Town], tmp_path: Path) -> None:
-    """Nonce, ticket by telephone, a look, light, a test; what the ticket does not allow is not done; the broker hears every use."""
+    """Nonce, ticket by telephone, a look, light, a test; what the ticket does not allow is not done; the broker hears every use.
+
+    With another ticket a configuration, of which the registry learns, for the authority holds orders against it.
+    """
     street = target_town(NodeSpec(_NODE), hosts=("g1", _LAPTOP), is_connected=True)
     node, subscriber = street.nodes[_NODE], street.subscriber
     assert subscriber is not None
@@ -96,6 +99,13 @@ def test_a_technician_serves_a_node(target: Target, target_town: Callable[..., T
 
     wanted = [[number, verb, "done", tool.kid] for number, verb in enumerate(("ticket", "look", "light", "test"))]
     subscriber.wait(lambda: sorted(uses()) == sorted(wanted), lambda: f"the uses at the broker, only {uses()}", target.deadline_s())
+    new = tmp_path / "new.toml"
+    new.write_text('health_s = 77\n[[fixtures]]\nkind = "lamp"\n')
+    assert (
+        tool.service("configure", "--config", str(new), "--ticket", tool.ticket(facts["nonce_to_read_out"], "configure"))["result"]
+        == "done"
+    )
+    assert street.registry.nodes()[node.id]["configuration"]["health_s"] == 77
 
 
 def console_of(node: StreetNode) -> str:
