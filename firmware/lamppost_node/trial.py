@@ -38,28 +38,28 @@ async def run(node: "Services", flash: "Flash", source: str, is_proven: "Callabl
                 return
             await asyncio.sleep(_LOOK_S)
         _keep(flash, True)
-    _end(node, flash)
+    _end(node, flash, source)
 
 
 def _keep(flash: "Flash", is_good: bool) -> None:
-    """What came of it, on flash before anything follows from it."""
+    """What came of it, on flash before anything follows from it. One that a newer order has brought meanwhile had no start yet."""
     from lamppost_node import config
 
     trial = config.trial_of(flash)
-    if trial is not None:
+    if trial is not None and trial[1] != 0:
         config.keep_trial(flash, trial, config.PROVEN if is_good else config.TRIAL_STARTS)
     unload("lamppost_node.config")
 
 
-def _end(node: "Services", flash: "Flash") -> None:
+def _end(node: "Services", flash: "Flash", source: str) -> None:
     """Make a proven one the node's own, tell the order's last state, and forget the trial. A cut before the last step does it all again."""
     from lamppost_node import config
 
     trial = config.trial_of(flash)
     if trial is not None:
-        if node.is_safe_mode and trial[1] == 0:
+        if trial[1] == 0 and (node.is_safe_mode or source == "trial"):
             unload("lamppost_node.config")
-            return  # not tried yet: once safe mode is over
+            return  # not tried yet: once safe mode is over, or it is a newer one's turn
         state, reason = orders.REVERTED, _TRIAL_FAILED
         if config.is_superseded(flash, trial):
             reason = orders.SUPERSEDED

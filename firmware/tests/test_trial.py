@@ -78,6 +78,23 @@ def test_safe_mode_ends_what_was_tried_and_leaves_what_was_not(starts: int, told
     run_virtual(story())
 
 
+def test_what_a_newer_order_brought_is_not_proven_by_the_one_that_runs() -> None:
+    """In the seconds until the start that will try it: whatever the watcher finds, it is another's."""
+
+    async def story() -> None:
+        for is_proven in (True, False):
+            core = Core(flash_with_trial(1))
+            config.begin_trial(core.flash, 10, cbor.encode({"fixtures": []}))
+            await watched(core, "trial", is_proven)
+            assert core.told() == []
+            found = config.trial_of(core.flash)
+            assert found is not None
+            assert found[:2] == [10, 0]
+            assert config.load(core.flash, False, is_start=True).source == "trial"
+
+    run_virtual(story())
+
+
 def test_what_a_technician_wrote_stays_and_a_damaged_trial_goes() -> None:
     """Also where the trial had proved itself already."""
 
