@@ -17,6 +17,8 @@ _HEAP_FREE_LOWEST = 4
 _LEAST_FREE_BYTES = 12_000
 #: A chip's 112 KiB, and for a lamp beside an SX1262 9 more: so much does the bench's stand-in for `machine` take of it.
 HEAPS = {"lamp_radio": 121 << 10, "lamp_e22": 112 << 10, "air_lamp_radio": 121 << 10}
+#: Of a lamp: an order's packets hold 255 octets.
+WRITTEN_OUT = {"stagger_s": 30, "clock_limit_s": 7200, "lease_limit_s": 86_400, "ramp_up_percent_per_s": 20}
 #: An SX1276's registers are read back one by one, and a turn of a pin costs 2 ms on this board: one window may open too late.
 _MOST_HELLOS = {"sx1262": 1, "sx1276": 2}
 
@@ -74,20 +76,22 @@ def test_a_lamp_on_lora_on_riscv(rom_image: dict[str, bytes], tmp_path: Path, wi
 
 
 @pytest.mark.timeout(300)
-def test_a_configuration_by_order_on_lora_on_riscv(rom_image: dict[str, bytes], tmp_path: Path) -> None:
-    """Tried, and `verified` flies back, from the fullest node there is. In one packet: at 2 ms a turn of a pin this board is too slow for a
-    second piece 30 ms behind the first, which test_sleepy_bin.py has.
-    """
+@pytest.mark.parametrize(("wiring", "more"), [("air_lamp_radio", {}), ("lamp_radio", WRITTEN_OUT)], ids=["one packet", "two pieces"])
+def test_a_configuration_by_order_on_lora_on_riscv(
+    rom_image: dict[str, bytes], tmp_path: Path, wiring: str, more: dict[str, int]
+) -> None:  # fmt: skip
+    """Tried, and `verified` flies back: from the fullest node there is, and where the order takes more than one packet."""
     lora = {**LORA, "channels_hz": LORA["channels_hz"][:1], "gather_s": 0, "spread_s": 5}
-    fixtures = [{"kind": "air", "instance": 0}, {"kind": "lamp", "instance": 0}]
+    fixtures = [{"kind": kind, "instance": 0} for kind in wiring.split("_")[:-1]]
     config = {**CONFIG, "report_s": 60, "health_s": 60, "fixtures": fixtures, "lora": lora}
-    wiring = "air_lamp_radio"
     with LoneAirNode(tmp_path / "node", rom_image, config, START_UNIX, SEED, on_vm=False, wiring=wiring, heap_bytes=HEAPS[wiring]) as node:
         node.board.power_on()
         node.run_until(lambda: node.citizen.hellos and node.citizen.records, 60, "hello and records")
         node.run(120)
         unix = int(START_UNIX + node.board.now_s)
-        node.air.order(0x0A0B0C0D, 7, (unix - 10, unix + 9000), orders.CONFIGURE, 0, [cbor.encode({**config, "health_s": 90})])
+        changed = cbor.encode({**config, "health_s": 90, "fixtures": [*fixtures[:-1], {**fixtures[-1], **more}]})
+        pieces = node.air.order(0x0A0B0C0D, 7, (unix - 10, unix + 9000), orders.CONFIGURE, 0, [changed])
+        assert pieces == (2 if more else 1)
         node.run_until(lambda: [5, 0, 7, orders.VERIFIED] in [r[:4] for r in node.citizen.records.values()], 900, "verified order")
         assert node.cabinet.lamp is not None
         assert node.cabinet.lamp.min_level_permille == 1000

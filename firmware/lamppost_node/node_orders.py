@@ -98,6 +98,7 @@ def configure(data: bytes, node: "Services", flash: "Flash", order_id: int = 0) 
     gc.collect()
     if radio is not None:
         errors = _unlawful(radio[0], radio[1], node)
+        unload("lamppost_protocol.regions", "lamppost_protocol.radio_limits")
     for text in errors:
         node.log("configuration refused: " + text)
     if errors:
@@ -107,9 +108,10 @@ def configure(data: bytes, node: "Services", flash: "Flash", order_id: int = 0) 
 
 
 def _check(data: bytes, node: "Services", order_id: int) -> "tuple[list[str], int, tuple[str, Values] | None]":
-    """(why the map is none, the reason against it, what radio it has and its map of it)."""
+    """(why the map is none, the reason against it, what radio it has and its map of it, None where both are as they were)."""
     from lamppost_node import config
 
+    gc.collect()
     try:
         values = config.decode(data)
     except config.ConfigError as error:
@@ -117,7 +119,8 @@ def _check(data: bytes, node: "Services", order_id: int) -> "tuple[list[str], in
     reason = orders.NO_REASON
     if order_id and node.config["network"] is not None and _wiring(values) != _wiring(node.config):
         reason = orders.ONLY_BY_CABLE
-    return [], reason, None if values["lora"] is None else (values["radio"], values["lora"])
+    radio = values["radio"], values["lora"]
+    return [], reason, None if values["lora"] is None or radio == (node.config["radio"], node.config["lora"]) else radio
 
 
 def _wiring(values: "Values") -> "tuple[Any, ...]":

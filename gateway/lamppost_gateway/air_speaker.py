@@ -25,7 +25,7 @@ from lamppost_gateway.log import event, room
 from lamppost_gateway.store import Metrics
 
 _CLOCK_US = 1 << 32
-_PIECE_GAP_S = 0.03  # between pieces of one frame; a node waits 50 ms
+_PIECE_GAP_S = 0.12  # between pieces of one frame, WIRE.md 14.2
 _GUARD_S = 0.1  # between two transmissions of one modem
 _AT_ONCE_S = 0.25  # to a node that listens always: when it is on the air
 _ANSWER_S = 0.6  # after a transmission's end its result is taken for "sent"; the next window is decided LEAD_S before it

@@ -21,7 +21,7 @@ from lamppost_protocol.ledger import Ledger
 from lamppost_protocol.records import decode_uplink
 
 WINDOWS_S = (1.0, 2.0, 4.0)
-_PIECE_GAP_S = 0.03
+_PIECE_GAP_S = 0.12
 _LOCK_SYMBOLS = 8.25  # four of the preamble, and the sync word
 _MOST_SNR_DB = 12.0
 _BANDWIDTH_CODES = {int(bandwidth): bandwidth for bandwidth in BANDWIDTHS_HZ.values()}
@@ -191,9 +191,10 @@ class AirCity:
             self.ether.begin(sent, now_s)
         return sent.end_s
 
-    def order(self, node: int, order_id: int, life: tuple[int, int], verb: int, target: int, arguments: list[Any]) -> None:
-        """Sign an order; it is said behind the next answer to this node."""
+    def order(self, node: int, order_id: int, life: tuple[int, int], verb: int, target: int, arguments: list[Any]) -> int:
+        """Sign an order, said behind the next answer to this node; in how many packets."""
         citizen = self.citizens[node]
         payload = orders.encode_order(life[0], life[1], verb, target, arguments)
         frame = frames.seal(self._signer, frames.ORDER, self.network, node, citizen.epoch, self.issuer, order_id, payload)
         citizen.waiting.append(frame)
+        return len(elision.encode(frame, elision.TRAFFIC_DOWNLINK, self.network, node))

@@ -8,6 +8,7 @@ from street.gateway_rig import SenderNode
 
 WINDOWS_S = (1.0, 2.0, 4.0)
 _EARLY_S = 0.05
+_NEXT_PIECE_S = 0.125
 MOST_OPENINGS = 8
 
 
@@ -52,7 +53,7 @@ class AirNode:
             return False
         if head.is_piece:
             self._pieces.append(packet)
-            self._opened_s = end_s - WINDOWS_S[0]  # the next piece comes within 50 ms
+            self._opened_s = end_s + _NEXT_PIECE_S - WINDOWS_S[0]
             last = packet[8] & 15
             if packet[8] >> 4 != last:
                 return True
