@@ -1,0 +1,140 @@
+"""Signed updates over the air, in virtual time: a lamp that always listens and a bin that sleeps fetch, try and confirm a release, with
+lost packets and a power cut on the way. The city speaks WIRE.md; the product's gateway does in gateway/tests/test_air_releases.py.
+"""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lamppost_protocol import orders, releases
+from lamppost_protocol.kinds import BIN, ORDER_STATE
+from street.lone_node import NETWORK, NODE, LoneAirNode
+from street.node_device import LIBRARY
+from street.release import Changes, base_of, body_of, version
+from street.updated_node import boot_record, told
+
+START_UNIX = 1_805_112_000
+NEW = "lamppost 0.2.0"
+LORA = {
+    "region": "EU868",
+    "channels_hz": [868_100_000, 868_300_000, 868_500_000],
+    "downlink_hz": 869_525_000,
+    "spread_s": 20,
+    "gather_s": 0,
+}
+CONFIG = {"network": NETWORK, "health_s": 300, "report_s": 60, "lora": LORA}
+LAMP = {"wiring": "lamp_radio", "fixtures": [{"kind": "lamp", "instance": 0}]}
+SLEEPER = {"wiring": "bin_battery", "fixtures": [{"kind": "bin", "instance": 0, "sleep_s": 300, "report_s": 300}]}
+VERSION: Changes = {"lamppost_node/version.py": version(NEW, 1)}
+Make = Callable[..., "AirNode"]
+
+
+class AirNode(LoneAirNode):
+    """A node on the air with its releases."""
+
+    def __init__(self, folder: Path, image: dict[str, bytes], config: dict[str, Any], wiring: str, seed: int, x_m: float) -> None:
+        super().__init__(folder / "node", image, config, START_UNIX, seed, on_vm=True, x_m=x_m, wiring=wiring)
+        self.folder = folder
+        self.draw = random.Random(seed)
+        self.base = base_of(image, LIBRARY)
+
+    def order(self, changes: Changes, order_id: int, life_s: int = 86_400, filling: int = 0) -> bytes:
+        """Order a release of these changes and so many octets of no use; its body."""
+        changes = (
+            {**changes, "lamppost_node/novelty.py": "WORDS = bytes(" + repr(random.Random(1).randbytes(filling)) + ")\n"}
+            if filling
+            else changes
+        )
+        body: bytes = body_of(self.folder / f"release-{order_id}", changes)
+        manifest = self.city.release(body, self.base, order_id, "0.2.0")
+        now = int(START_UNIX + self.board.now_s)
+        self.air.order(NODE, order_id, (now - 10, now + life_s), orders.UPDATE, 0, [manifest])
+        return body
+
+    def states(self, order_id: int) -> list[str]:
+        """What it said of an order."""
+        found = [record for _, record in sorted(self.citizen.records.items()) if record[0] == ORDER_STATE and record[2] == order_id]
+        return [told(record[3], record[4]) for record in found]
+
+    def until_told(self, order_id: int, state: str, deadline_s: float) -> None:
+        self.run_until(lambda: state in self.states(order_id), deadline_s, f"{state}, only {self.states(order_id)}")
+
+    def loses(self, share: float) -> None:
+        """So many packets are lost either way once it has its order: the city says that only once."""
+        self.run_until(lambda: any(record[0] == ORDER_STATE for record in self.citizen.records.values()), 2_000, "order that was heard")
+        self.air.loses = lambda: self.draw.random() < share
+
+    def begin(self) -> None:
+        """Power, the time, a good minute."""
+        self.board.power_on()
+        self.run_until(lambda: self.citizen.hellos and self.citizen.records, 300, "records")
+        self.run(self.board.now_s + 70)
+
+
+@pytest.fixture
+def make(tmp_path: Path, lock_step_image: dict[str, bytes], seed: int) -> Make:
+    def made(kind: dict[str, Any], x_m: float = 600.0, **lora: object) -> AirNode:
+        config = {**CONFIG, "lora": {**LORA, **lora}, "fixtures": kind["fixtures"]}
+        return AirNode(tmp_path, lock_step_image, config, kind["wiring"], seed, x_m)
+
+    return made
+
+
+def test_a_lamp_that_listens_always_takes_a_release(make: Make) -> None:
+    """A tenth of all packets lost either way, the power cut in the middle: fetched on from there, tried, confirmed; lit all the time."""
+    with make(LAMP, listens_always=1) as node:
+        node.begin()
+        body = node.order(VERSION, 5, filling=4_000)
+        node.loses(0.1)
+        wants = node.citizen.wants
+        node.run_until(lambda: wants and wants[-1][1].first >= 800, 900, "half of it")
+        node.board.cut_power()
+        node.board.wait(5)
+        kept = wants[-1][1].first
+        before = len(wants)
+        node.board.power_on()
+        node.run_until(lambda: len(wants) > before, 900, "want behind the cut")
+        assert wants[before][1].first >= kept
+        node.until_told(5, "verified", 2_000)
+        assert boot_record(node.board) == (1, 0, 0)
+        assert node.citizen.hellos[-1][1].firmware == NEW
+        assert node.cabinet.lamp.min_level_permille == 1000
+        assert node.states(5)[-1] == "verified"
+        pieces = -(-len(body) // releases.PIECE_BYTES)
+        print(f"{pieces} pieces by {len(wants)} wants and {node.air.pieces} packets, {node.board.now_s:.0f} s")
+        assert node.air.pieces < 3 * pieces
+        assert node.air.refused == {}
+
+
+def test_a_bin_that_sleeps_takes_a_release(make: Make) -> None:
+    """Awake while pieces come, asleep where none do, awake through its trial, whose starts are no wake-ups; then it sleeps as before."""
+    with make(SLEEPER) as node:
+        node.begin()
+        node.run_until(lambda: node.board.is_asleep, 900, "sleep")
+        node.order(VERSION, 5, filling=4_000)
+        node.loses(0.1)
+        wants = node.citizen.wants
+        node.run_until(lambda: wants and wants[-1][1].first >= 400, 2_000, "half of it")
+        # Nobody has the body any more: three wants, then sleep, and one want at each waking.
+        bodies, node.air.bodies = node.air.bodies, {}
+        node.run_until(lambda: node.board.is_asleep, 300, "sleep while nothing comes")
+        at, sleeps = len(wants), node.cabinet.sleeps
+        node.run(node.board.now_s + 1_800)
+        assert 1 <= len(wants) - at <= node.cabinet.sleeps - sleeps + 1
+        node.board.cut_power()
+        node.board.wait(20)
+        node.air.bodies = bodies
+        node.board.power_on()
+        node.until_told(5, "applied", 3_000)
+        starts = node.cabinet.starts
+        node.run_until(lambda: boot_record(node.board)[1] == 1, 100, "trial")
+        node.until_told(5, "verified", 1_700)
+        assert boot_record(node.board) == (1, 0, 0)
+        assert node.cabinet.starts <= starts + 1
+        sleeps = node.cabinet.sleeps
+        node.run_until(lambda: node.cabinet.sleeps >= sleeps + 3, 2_000, "sleeps under the release")
+        assert node.citizen.hellos[-1][1].firmware == NEW
+        assert [record[0] for _, record in sorted(node.citizen.records.items())][-5:].count(BIN) >= 1
+        assert node.citizen.window.highest >= max(node.citizen.records) - 3
