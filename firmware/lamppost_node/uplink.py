@@ -86,14 +86,14 @@ class Uplink:
         return [
             self._window.state(), self._held_until_ms, self._held_since_ms, self._gathered_n, self._gathered_ms, self._saved_ms,
             self._ranges, self._range_digest, self._range_end, self._range_due_ms,
-            self.frames_sent, self._sampler.alarms, self._sampler.is_awaited,
+            self.frames_sent, self._sampler.alarms, self._sampler.awaited_n,
         ]  # fmt: skip
 
     def resume(self, state: "list[Any]") -> None:
         """Go on: what is on its way, and what was held back and why. Raises LocalError where the spool has less than was acknowledged."""
         (
             window, self._held_until_ms, self._held_since_ms, self._gathered_n, self._gathered_ms, self._saved_ms, self._ranges,
-            self._range_digest, self._range_end, self._range_due_ms, self.frames_sent, self._sampler.alarms, self._sampler.is_awaited,
+            self._range_digest, self._range_end, self._range_due_ms, self.frames_sent, self._sampler.alarms, self._sampler.awaited_n,
         ) = state  # fmt: skip
         self._window.resume(window)
         if self._window.highest >= self._spool.next_n:
@@ -172,10 +172,9 @@ class Uplink:
         job = self._window.take(now_ms, self._spool.next_n, self._max_records, live_records)
         if job is None:
             return await self._send_range(now_ms)
-        is_whole = job[1] >= self._max_records or self._sampler.is_awaited
+        is_whole = job[1] >= self._max_records or job[0] <= self._sampler.awaited_n
         if not is_whole and not self._is_time(self._gathered_until_ms(job[0], now_ms), now_ms):
             return False
-        self._sampler.is_awaited = False
         return await self._send(job[0], job[1], now_ms, _RECORDS)
 
     def _is_time(self, at_ms: int, now_ms: int) -> bool:
