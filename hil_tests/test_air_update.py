@@ -32,7 +32,7 @@ E22_LORA = {
     "channels_hz": [866_125_000], "downlink_hz": 867_125_000, "bandwidth_hz": 500_000, "downlink_bandwidth_hz": 500_000,
     "spreading_factor": 11, "fastest_spreading_factor": 11, "downlink_spreading_factor": 11, "power_dbm": 13, "least_power_dbm": 10,
 }  # fmt: skip
-CONFIG = {"network": NETWORK, "health_s": 300, "report_s": 60, "lora": LORA}
+CONFIG = {"network": NETWORK, "health_s": 300, "lora": LORA}
 LAMP = {"wiring": "lamp_radio", "fixtures": [{"kind": "lamp", "instance": 0}]}
 SLEEPER = {"wiring": "bin_battery", "fixtures": [{"kind": "bin", "instance": 0, "sleep_s": 300, "report_s": 300}]}
 VERSION: Changes = {"lamppost_node/version.py": 'VERSION = "lamppost 0.2.0"\nVERSION_NUMBER = 0x0200\n'}
@@ -90,8 +90,8 @@ class AirNode(LoneAirNode):
 
 @pytest.fixture
 def make(tmp_path: Path, lock_step_image: dict[str, bytes]) -> Make:
-    def made(kind: dict[str, Any], x_m: float = 600.0, radio: str = "sx1262", **lora: object) -> AirNode:
-        config = {**CONFIG, "radio": radio, "lora": {**LORA, **lora}, "fixtures": kind["fixtures"]}
+    def made(kind: dict[str, Any], x_m: float = 600.0, radio: str = "sx1262", report_s: int = 60, **lora: object) -> AirNode:
+        config = {**CONFIG, "report_s": report_s, "radio": radio, "lora": {**LORA, **lora}, "fixtures": kind["fixtures"]}
         return AirNode(tmp_path, lock_step_image, config, kind["wiring"], SEED, x_m)
 
     return made
@@ -159,7 +159,7 @@ def test_a_bin_that_sleeps_takes_a_release(make: Make) -> None:
 @pytest.mark.timeout(1800)
 def test_a_lamp_with_an_e22_takes_a_release(make: Make) -> None:
     """A piece fits such a module's packet; the city's answers begin to the instant."""
-    with make({"wiring": "lamp_e22", "fixtures": LAMP["fixtures"]}, radio="e22", **E22_LORA) as node:
+    with make({"wiring": "lamp_e22", "fixtures": LAMP["fixtures"]}, radio="e22", report_s=300, **E22_LORA) as node:
         node.begin()
         body = node.order(VERSION, 5, filling=4_000)
         node.loses(0.1)
@@ -173,7 +173,7 @@ def test_a_lamp_with_an_e22_takes_a_release(make: Make) -> None:
 @pytest.mark.parametrize("kind", [LAMP, SLEEPER], ids=["lamp", "bin"])
 def test_twenty_kilobytes_through_losses_and_power_cuts(make: Make, kind: dict[str, Any]) -> None:
     """A third of all packets lost, 2 km away at SF9, the power cut at any moment: verified, within the law's airtime, never dark."""
-    with make(kind, x_m=2_000.0, spreading_factor=9, fastest_spreading_factor=9, listens_always=int(kind is LAMP)) as node:
+    with make(kind, x_m=2_000.0, report_s=300, spreading_factor=9, fastest_spreading_factor=9, listens_always=int(kind is LAMP)) as node:
         sent: list[tuple[float, float]] = []
         begin = node.air.ether.begin
 
