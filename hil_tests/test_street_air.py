@@ -81,7 +81,11 @@ def test_a_bin_and_a_lamp_take_a_release_by_radio(
     }  # fmt: skip
     manifest = town.release(body_of(tmp_path / "release", changes), base_of(lock_step_image, LIBRARY), "0.2.0")
     for node in (BIN, LAMP_NODE):
-        until(town, lambda node=node: town.subscriber.documents("node", f"{node:08x}", "record", "node"), f"a record of {node:08x}")
+        until(
+            town, lambda node=node: [
+                each for each in town.subscriber.documents("node", f"{node:08x}", "record") if each["time"] is not None
+            ], f"a dated record of {node:08x}",
+        )  # fmt: skip
     orders_of = {node: town.order(node, orders.UPDATE, 0, [manifest]) for node in (BIN, LAMP_NODE)}
     until(
         town, lambda: any(each["offset"] > 1_000 for each in gateway.status()["releases"]["fetches"] if each["node"] == f"{LAMP_NODE:08x}"),
