@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from bench.lock_step import HALF
 from bench.peripherals.ether import Emission
+from bench.rom_image import ROM_FOLDER
 from lamppost_protocol import orders, releases
 from lamppost_protocol.kinds import BIN, ORDER_STATE
 from lamppost_protocol.kinds import NODE as HEALTH
 from street.lone_node import NETWORK, NODE, LoneAirNode
-from street.node_device import LIBRARY
+from street.node_device import LIBRARY, ROM_LIBRARY
 from street.release import Changes, base_of, body_of
 from street.updated_node import boot_record, told
 
@@ -44,11 +45,13 @@ Make = Callable[..., "AirNode"]
 class AirNode(LoneAirNode):
     """A node on the air with its releases."""
 
-    def __init__(self, folder: Path, image: dict[str, bytes], config: dict[str, Any], wiring: str, seed: int, x_m: float) -> None:
-        super().__init__(folder / "node", image, config, START_UNIX, seed, on_vm=True, x_m=x_m, wiring=wiring)
+    def __init__(
+        self, folder: Path, image: dict[str, bytes], config: dict[str, Any], wiring: str, seed: int, x_m: float, **board: Any
+    ) -> None:  # fmt: skip
+        super().__init__(folder / "node", image, config, START_UNIX, seed, x_m=x_m, wiring=wiring, **board)
         self.folder = folder
         self.draw = random.Random(seed)
-        self.base = base_of(image, LIBRARY)
+        self.base = base_of(image, ROM_LIBRARY if any(path.startswith(ROM_FOLDER) for path in image) else LIBRARY)
 
     def order(self, changes: Changes, order_id: int, life_s: int = 86_400, filling: int = 0) -> bytes:
         """Order a release of these changes and so many octets of no use; its body."""
@@ -92,7 +95,7 @@ class AirNode(LoneAirNode):
 def make(tmp_path: Path, lock_step_image: dict[str, bytes]) -> Make:
     def made(kind: dict[str, Any], x_m: float = 600.0, radio: str = "sx1262", report_s: int = 60, **lora: object) -> AirNode:
         config = {**CONFIG, "report_s": report_s, "radio": radio, "lora": {**LORA, **lora}, "fixtures": kind["fixtures"]}
-        return AirNode(tmp_path, lock_step_image, config, kind["wiring"], SEED, x_m)
+        return AirNode(tmp_path, lock_step_image, config, kind["wiring"], SEED, x_m, on_vm=True)
 
     return made
 

@@ -3,14 +3,13 @@
 from lamppost_protocol import orders
 from lamppost_protocol.errors import LocalError
 
-from lamppost_node import config
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lamppost_protocol.orders import Order
 
+    from lamppost_node import config
     from lamppost_node.flash import Flash
     from lamppost_node.services import Services
     from lamppost_node.update import Update
@@ -81,6 +80,8 @@ def resend(first_n: int, last_n: int, uplink: "Uplink") -> int:
 
 def configure(data: bytes, node: "Services", flash: "Flash") -> int:
     """Check and keep an encoded configuration, which counts from the next start; the reason where not. Writes flash."""
+    from lamppost_node import config
+
     try:
         values = config.decode(data)
         if values["lora"] is not None:
@@ -100,9 +101,10 @@ def _check_radio(values: "config.Values", node: "Services") -> None:
     """A radio that the law switches off would leave nobody to send the next order. Raises ConfigError."""
     from lamppost_protocol.radio_limits import wrap_of
 
+    from lamppost_node.config import ConfigError
     from lamppost_node.links.channels import Channels
 
     try:
         Channels(values["lora"], node.settings, 0, wrap_of(values["radio"]))
     except LocalError as error:
-        raise config.ConfigError(["lora: " + str(error)])
+        raise ConfigError(["lora: " + str(error)])

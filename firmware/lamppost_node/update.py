@@ -45,6 +45,7 @@ ORDER = FOLDER + "/order"
 BODY = FOLDER + "/body"
 _BODIES = 3
 _SPARE_BYTES = 32768  # beside the body and the slot: what spool and settings may still need
+_LEAST_HEAP_BYTES = 8192  # beside all that runs while it is fetched: with less, frames could no longer be signed
 _WANTS = 3  # without a piece, in a row, until a node that can sleep does
 _FAR_MS = 86_400_000
 _PAUSE_MS = 200  # before a want, for the uplink
@@ -155,7 +156,7 @@ class Update:
         is_on_trial = slot.read_boot(self._flash.root)[1] != 0
         free_bytes = self._flash.free_bytes()
         is_short = free_bytes is not None and free_bytes < 2 * manifest.size_bytes + _SPARE_BYTES
-        if is_on_trial or is_short or self._counters.note_heap() < manifest.heap_bytes:
+        if is_on_trial or is_short or self._counters.note_heap() < max(manifest.heap_bytes, _LEAST_HEAP_BYTES):
             raise Refused(releases.NO_ROOM)
         return manifest
 
