@@ -1,5 +1,6 @@
 """A street on the air, whole: firmware of nodes and bridges, radio models on one ether, real gateways, broker and authority."""
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,9 @@ from bench.deadline import wait_for
 from lamppost_protocol import orders
 from lamppost_protocol.kinds import LAMP
 from street.air_town import AirTown
+from street.node_device import LIBRARY
+from street.release import base_of, body_of
+from street.street_node import LAMP as LAMP_KEYS
 
 BIN, LAMP_NODE = 0xB0, 0xA0
 
@@ -57,6 +61,49 @@ def test_a_bin_and_a_lamp_by_radio_to_the_city(air_town: Callable[..., AirTown])
     shown = gateway.command("status")
     assert "868.100 MHz SF7" in shown.stdout
     assert "SF7 +" in shown.stdout
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_bin_and_a_lamp_take_a_release_by_radio(
+    air_town: Callable[..., AirTown], lock_step_image: dict[str, bytes], tmp_path: Path
+) -> None:
+    """The body from the broker, pieces by the gateway's bridge, a power cut on the way: both end at "verified" and run the release."""
+    fixtures = {"kind": "bin", "instance": 0, "report_s": 60, "sleep_s": 10}, {**LAMP_KEYS, "report_s": 60}
+    town = air_town({BIN: ("bin_battery", [fixtures[0]], False), LAMP_NODE: ("lamp_radio", [fixtures[1]], True)})
+    gateway = town.add_gateway()
+    gateway.start()
+    town.air.start()
+    until(town, lambda: gateway.status()["modems"][0]["listening"], "a bridge that listens")
+    number = "WORDS = bytes(" + repr(random.Random(1).randbytes(4_000)) + ")\n"
+    changes = {
+        "lamppost_node/version.py": 'VERSION = "lamppost 0.2.0"\nVERSION_NUMBER = 0x0200\n', "lamppost_node/novelty.py": number
+    }  # fmt: skip
+    manifest = town.release(body_of(tmp_path / "release", changes), base_of(lock_step_image, LIBRARY), "0.2.0")
+    for node in (BIN, LAMP_NODE):
+        until(
+            town, lambda node=node: [
+                each for each in town.subscriber.documents("node", f"{node:08x}", "record") if each["time"] is not None
+            ], f"a dated record of {node:08x}",
+        )  # fmt: skip
+    orders_of = {node: town.order(node, orders.UPDATE, 0, [manifest]) for node in (BIN, LAMP_NODE)}
+    until(
+        town, lambda: any(each["offset"] > 1_000 for each in gateway.status()["releases"]["fetches"] if each["node"] == f"{LAMP_NODE:08x}"),
+        "half of it at the lamp",
+    )  # fmt: skip
+    board = town.air.boards[f"{LAMP_NODE:08x}"]
+    town.air.order(lambda: (board.cut_power(), board.power_on())[0])
+    for node, order_id in orders_of.items():
+        until(town, lambda order_id=order_id: "verified" in town.states(order_id), f"a verified update of {node:08x}", 900)
+        until(
+            town, lambda node=node: [
+                each for each in town.subscriber.documents("node", f"{node:08x}", "record", "node")
+                if each["fixture"] == "node" and each["values"]["firmware_version"]["value"] == 0x0200
+            ], f"a record of the release by {node:08x}",
+        )  # fmt: skip
+    assert town.cabinets[f"{LAMP_NODE:08x}"].lamp.min_level_permille == 1000
+    assert gateway.counted("radio_downlinks", kind="piece") >= 2 * 21
+    assert gateway.counted("radio_sent", result="too_late") == 0
 
 
 @pytest.mark.soak

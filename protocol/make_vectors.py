@@ -306,17 +306,23 @@ def all_air_cases() -> list[dict]:
     def encoded(name: str, of: str, traffic: int, node: int, **more: int) -> dict:
         return case("air-" + name, "elision.encode", frame=frame(of), traffic=traffic, network=NETWORK, node=node, **more)
 
+    def unsigned(name: str, body: str, traffic: int, **more: int) -> dict:
+        return case("air-" + name, "elision.encode", **{"frame": body, "traffic": traffic, "network": NETWORK, "node": NODE, **more})
+
     def hello(name: str, body: str, **more: int) -> dict:
-        given = {"frame": body, "traffic": elision.TRAFFIC_HELLO, "network": NETWORK, "node": NODE, **more}
-        return case("air-hello" + name, "elision.encode", **given)
+        return unsigned("hello" + name, body, elision.TRAFFIC_HELLO, **more)
 
     up, down, ack = elision.TRAFFIC_UPLINK, elision.TRAFFIC_DOWNLINK, elision.TRAFFIC_ACKNOWLEDGEMENT
+    wants, brings = elision.TRAFFIC_WANT, elision.TRAFFIC_PIECE
+    hints = {item["id"]: item["in"]["body"] for item in release_cases() if "body" in item["in"]}
+    want, piece, full = hints["want"], hints["piece"], hints["piece-full"]
     cases = [
         encoded("uplink-bin", "frame-bin", up, NODE), encoded("uplink-waited", "frame-lamp", up, NODE, waited_s=41),
         encoded("uplink-waited-long", "frame-lamp", up, NODE, waited_s=70000), encoded("uplink-air", "frame-air", up, NODE),
         encoded("order", "order-frame-level", down, NODE), encoded("beacon", "beacon-frame-broadcast", down, 0),
         encoded("acknowledgement", "acknowledgement", ack, NODE), encoded("acknowledgement-steps", "acknowledgement-steps", ack, NODE),
         hello("", HELLO), hello("-no-nonce", HELLO.replace("480102030405060708", "f6")),
+        unsigned("want", want, wants), unsigned("piece", piece, brings), unsigned("piece-full", full, brings),
     ]  # fmt: skip
     cases += [encoded("uplink-" + tx, "frame-" + tx, up, NODE) for tx in ("tx-1", "tx-255", "tx-256", "tx-65535", "tx-65536", "tx-2^32-1")]
     packets = {item["id"][4:]: vector_runner.run_case(item, signers)["out"]["packets"][0] for item in cases}
@@ -329,13 +335,19 @@ def all_air_cases() -> list[dict]:
         hello("-of-another", HELLO, node=NODE + 1), hello("-of-another-network", HELLO, network=NETWORK + 1), hello("-waited", HELLO, waited_s=1),
         encoded("hello-of-a-frame", "frame-bin", elision.TRAFFIC_HELLO, NODE), case("air-hello-as-uplink", "elision.encode", frame=HELLO,
         traffic=up, network=NETWORK, node=NODE),
+        unsigned("want-of-another", want, wants, node=NODE + 1), unsigned("want-of-another-network", want, wants, network=NETWORK + 1),
+        unsigned("want-waited", want, wants, waited_s=1), unsigned("piece-as-want", piece, wants), unsigned("want-as-piece", want, brings),
+        unsigned("piece-for-nobody", piece, brings, node=0),
     ]  # fmt: skip
     bin_packet, order, tag, said = packets["uplink-bin"], packets["order"], packets["acknowledgement"], packets["hello"]
+    asked, brought = packets["want"], packets["piece"]
     bad = {
         "empty": "", "five-octets": bin_packet[:10], "version-2": "d1" + bin_packet[2:], "version-0": "11" + bin_packet[2:],
         "reserved-traffic": "90" + bin_packet[2:], "other-network": bin_packet[:2] + "35" + bin_packet[4:], "256-octets": bin_packet + "00" * 200,
         "uplink-from-0": bin_packet[:4] + "00000000" + bin_packet[12:], "ack-for-0": tag[:4] + "00000000" + tag[12:],
-        "ack-with-width": "93" + tag[2:], "ack-waited": "8b" + tag[2:], "traffic-3-width-2": "a3" + tag[2:], "hello-from-0": said[:4] + "00000000" + said[12:],
+        "ack-with-width": "93" + tag[2:], "ack-waited": "8b" + tag[2:], "hello-from-0": said[:4] + "00000000" + said[12:],
+        "want-from-0": asked[:4] + "00000000" + asked[12:], "want-head-only": asked[:12], "want-of-five": asked[:12] + "85" + asked[14:], "want-waited": "ab" + asked[2:],
+        "piece-for-0": brought[:4] + "00000000" + brought[12:], "piece-head-only": brought[:12], "piece-of-two": brought[:12] + "82" + brought[14:], "piece-waited": "bb" + brought[2:],
         "hello-head-only": said[:12], "hello-of-nine": said[:12] + "89" + said[14:], "hello-waited": "9b" + said[2:], "downlink-waited": "8a" + order[2:], "tx-0": "81" + bin_packet[2:12] + "00" + bin_packet[14:],
         "tx-leading-zero": "91" + bin_packet[2:12] + "0046" + bin_packet[14:], "waited-0": "89" + bin_packet[2:12] + "0000" + bin_packet[12:],
         "uplink-short": bin_packet[:12] + "46" + "11" * 63, "ack-short": tag[:12] + "11" * 7, "head-only": bin_packet[:12],
@@ -349,7 +361,13 @@ def all_air_cases() -> list[dict]:
     for name, of, most in (("two", "frame-bin", 66), ("four", "frame-lamp", 40), ("hello", "", 24)):
         cases.append(encoded("pieces-" + name, of, up, NODE, most_bytes=most) if of else hello("-pieces", HELLO, most_bytes=most))
         pieces[name] = vector_runner.run_case(cases[-1], signers)["out"]["packets"]
+    cases += [unsigned("piece-in-pieces", full, brings, most_bytes=66), unsigned("want-in-pieces", want, wants, most_bytes=18)]
+    of_piece, of_want = (vector_runner.run_case(item, signers)["out"]["packets"] for item in cases[-2:])
     cases += [piece_case(name, heard) for name, heard in piece_runs(pieces["two"], pieces["four"], bin_packet, pieces["hello"]).items()]
+    cases += [
+        piece_case("piece-of-a-release", [[i, each] for i, each in enumerate(of_piece)]),
+        piece_case("want", [[i, each] for i, each in enumerate(of_want)]),
+    ]
     return cases
 
 

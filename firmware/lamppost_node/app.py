@@ -155,11 +155,7 @@ class Node:
             self._tell_boot(node)
         self._supervisor.start("health", self._run_health)
         self._supervisor.start("restart", self._run_restart, None, 0)
-        gc.collect()
-        if hasattr(gc, "threshold"):
-            # Collect when as much was allocated as is free. Arithmetic gives back a part of that by itself, so some of it at the high end
-            # is never touched: long-lived objects stay together at the low one.
-            gc.threshold(max(8192, gc.mem_free()))
+        _tidy()
 
     def _open_spool(self) -> Spool:
         if self._identity is None or self._sequence is None:
@@ -221,8 +217,10 @@ class Node:
                 await update.run()
                 downlink.update = None
                 unload("lamppost_node.update", "lamppost_protocol.release_forms")
+                _tidy()
 
             self._supervisor.start("update", run, None, 0)
+            _tidy()
 
         parts = sequence, spool, self._line, self._health_values, self._config.source
         restart = self._restart.set
@@ -409,6 +407,17 @@ class Node:
         if self._spool is not None:
             self._spool.save_cursor()
         self._board.reset()
+
+
+def _tidy() -> None:
+    """Collect, and from now on whenever as much was allocated as is free now.
+
+    Arithmetic gives back a part of that by itself, so some of it at the high end is never touched: long-lived objects stay together at the
+    low one.
+    """
+    gc.collect()
+    if hasattr(gc, "threshold"):
+        gc.threshold(max(8192, gc.mem_free()))
 
 
 async def run(board: "Board", ticks: "Ticks", spool_buffer: bytearray) -> None:

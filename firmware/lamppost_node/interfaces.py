@@ -34,13 +34,16 @@ class Fixture(Protocol):
 
 class Link(Protocol):
     """What an uplink knows of its link. waits: for answers; gather_ms: how long records wait for company; spread_ms, alarm_spread_ms:
-    up to how much after a start the first frame waits.
+    up to how much after a start the first frame waits. What an update knows: pieces: in a want, at most; has_windows: whether all pieces
+    that will ever come of a want have come when it is sent.
     """
 
     waits: Waits
     gather_ms: int
     spread_ms: int
     alarm_spread_ms: int
+    pieces: int
+    has_windows: bool
 
     def payload_bytes(self) -> int:
         """The longest payload of the next frame."""
@@ -50,6 +53,9 @@ class Link(Protocol):
 
     def answered(self, digest: bytes, steps: int | None) -> None:
         """A verified acknowledgement named this frame."""
+
+    def want_wait_ms(self, misses: int) -> int:
+        """How long behind a want that brings nothing the next one comes; `misses`: as many did before it, in a row."""
 
     def send(self, message_type: int, body: bytes, is_urgent: bool = False, waited_s: int = 0) -> Awaitable[bool]:
         """Send one message, over the air with the windows for its answer; False when it was not sent."""

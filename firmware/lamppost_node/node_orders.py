@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from lamppost_node.update import Update
     from lamppost_node.uplink import Uplink
 
-_NO_LINE = 20  # releases.NO_LINE, and that module is not loaded to say so
-
 
 def obey(
     order: "Order",
@@ -58,8 +56,6 @@ def _update(order: "Order", node: "Services", updating: "Callable[[], Update | N
         return orders.SAFE_MODE
     if node.clock.now() is None:
         return orders.CLOCK_NEVER_SET
-    if node.config["lora"] is not None:
-        return _NO_LINE
     update = updating()
     if update is None:
         return orders.STORE_FAULT

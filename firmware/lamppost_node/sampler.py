@@ -20,8 +20,8 @@ _MAX_ALARMS = 16
 
 
 class Sampler:
-    """Writes records. `written` is set at every record; `alarms` are the numbers that must each go alone and at once; `is_awaited`: the
-    newest ones hold what somebody waits for, an order's state.
+    """Writes records. `written` is set at every record; `alarms` are the numbers that must each go alone and at once; `awaited_n`: the
+    newest one that somebody waits for, an order's state.
     """
 
     def __init__(self, clock: Clock, spool: Spool | None, power_up: int, counters: Counters):
@@ -31,7 +31,7 @@ class Sampler:
         self._counters = counters
         self.written = asyncio.Event()
         self.alarms: list[int] = []
-        self.is_awaited = False
+        self.awaited_n = 0
 
     def emit(self, kind: int, q: int, values: "list[int | None] | tuple[int | None, ...]", is_alarm: bool, is_kept: bool) -> int:
         """Number and keep one record; 0 when the flash refused it or it is not a record. Writes flash. Never raises."""
@@ -54,7 +54,8 @@ class Sampler:
         except OSError:
             self._counters.flash_faults += 1
             return 0
-        self.is_awaited = self.is_awaited or (is_kept and not is_alarm)
+        if is_kept and not is_alarm:
+            self.awaited_n = n
         if is_alarm and len(self.alarms) < _MAX_ALARMS:
             self.alarms.append(n)
         self.written.set()

@@ -44,11 +44,11 @@ FOLDER = "update"
 ORDER = FOLDER + "/order"
 BODY = FOLDER + "/body"
 _BODIES = 3
-_COUNT = 4  # pieces in a want: with a frame beside them they fit the line's buffer while a signature is made
 _SPARE_BYTES = 32768  # beside the body and the slot: what spool and settings may still need
-_FIRST_WAIT_MS = 5_000
-_LAST_WAIT_MS = 600_000
-_PAUSE_MS = 200  # between two wants, for the uplink
+_LEAST_HEAP_BYTES = 8192  # beside all that runs while it is fetched: with less, frames could no longer be signed
+_WANTS = 3  # without a piece, in a row, until a node that can sleep does
+_FAR_MS = 86_400_000
+_PAUSE_MS = 200  # before a want, for the uplink
 _LOOK_S = 5
 _CHUNK_BYTES = 256
 _SLOTS = 2
@@ -56,7 +56,10 @@ _CAUSE_ORDER = 1  # lighting.decision's; a node without a lamp need not load tha
 
 
 class Update:
-    """One update order's life. `order` and `cancel` are the authority's, `take` the line's; `run` does the work and ends with it."""
+    """One update order's life. `order` and `cancel` are the authority's, `take` the link's; `run` does the work and ends with it.
+
+    A node that sleeps is kept awake while pieces come, a slot is filled, a trial runs; whatever else is waited for, a wake-up will see.
+    """
 
     def __init__(
         self,
@@ -89,9 +92,13 @@ class Update:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._have_bytes = 0
+        self._count = link.pieces
+        self._misses = 0
+        self._wants_left = 1
         self._order: list[Any] | None = None
         self._manifest: releases.Manifest | None = None
         self._load()
+        node.rest.busy(TASK)
 
     # -- the order -------------------------------------------------------------------------------------------------------------
 
@@ -149,7 +156,7 @@ class Update:
         is_on_trial = slot.read_boot(self._flash.root)[1] != 0
         free_bytes = self._flash.free_bytes()
         is_short = free_bytes is not None and free_bytes < 2 * manifest.size_bytes + _SPARE_BYTES
-        if is_on_trial or is_short or self._counters.note_heap() < manifest.heap_bytes:
+        if is_on_trial or is_short or self._counters.note_heap() < max(manifest.heap_bytes, _LEAST_HEAP_BYTES):
             raise Refused(releases.NO_ROOM)
         return manifest
 
@@ -187,7 +194,7 @@ class Update:
     # -- fetching --------------------------------------------------------------------------------------------------------------
 
     def take(self, body: bytes) -> None:
-        """A piece from the line: kept if it is the next one of the body that is wanted. Never raises for what it contains."""
+        """A piece that was heard: kept if it is the next one of the body that is wanted. Never raises for what it contains."""
         manifest = self._manifest
         if manifest is None:
             return
@@ -206,13 +213,13 @@ class Update:
     async def run(self) -> None:
         """Until nothing is left to do. Raises OSError when the flash fails: run it again after a while."""
         await self._run()
+        self._rest()
         if not slot.running:
             unload("lamppost_node.slot")
 
     async def _run(self) -> None:
         if self._has_begun() and not await self._is_trial_over():
             return
-        wait_ms = _FIRST_WAIT_MS
         while self._order is not None and self._manifest is not None:
             manifest = self._manifest
             latest = self._node.clock.latest()
@@ -220,20 +227,32 @@ class Update:
             if latest is not None and latest >= self._order[1]:
                 self._end(orders.EXPIRED, orders.TOO_LATE if is_whole else releases.NOT_FETCHED)
             elif is_whole:
+                self._node.rest.busy(TASK)
                 if not await self._is_begun(manifest):
+                    self._rest()
                     await asyncio.sleep(_LOOK_S)
-            elif await self._fetch(manifest, wait_ms):
-                wait_ms = _FIRST_WAIT_MS
-                await asyncio.sleep(_PAUSE_MS / 1000)
+            elif not (self._uplink.is_heard() or self._guard.is_resumed):
+                self._rest()  # nobody is there: a street that gets its power back has other things to say
+                await asyncio.sleep(_LOOK_S)
+            elif await self._fetch(manifest):
+                self._misses, self._wants_left = 0, _WANTS
             else:
-                wait_ms = min(2 * wait_ms, _LAST_WAIT_MS)
+                self._misses += 1
+                self._wants_left -= 1
 
-    async def _fetch(self, manifest: releases.Manifest, wait_ms: int) -> bool:
-        """Want the next pieces and keep what comes; whether anything did within `wait_ms`. Raises OSError."""
+    def _rest(self) -> None:
+        self._node.rest.until(TASK, self._node.clock.monotonic_ms() + _FAR_MS)
+
+    async def _fetch(self, manifest: releases.Manifest) -> bool:
+        """Want the next pieces and keep what comes; whether anything did within the link's wait. Raises OSError."""
+        self._node.rest.busy(TASK)
+        await asyncio.sleep(_PAUSE_MS / 1000)
+        while not self._uplink.is_resting:
+            await asyncio.sleep(_PAUSE_MS / 1000)
         here = self._have_bytes + self._pending_bytes
         first = here - here % releases.PIECE_BYTES
         left = (manifest.size_bytes - first + releases.PIECE_BYTES - 1) // releases.PIECE_BYTES
-        count = min(_COUNT, left)
+        count = min(self._count, left)
         name = manifest.digest[: releases.NAME_BYTES]
         end_bytes = min(first + count * releases.PIECE_BYTES, manifest.size_bytes)
         self._came.clear()
@@ -241,7 +260,12 @@ class Update:
             slip.WANT, releases.encode_want(releases.Want(self._identity.network, self._identity.node, name, first, count))
         )
         order = self._order
+        wait_ms = self._link.want_wait_ms(self._misses)
         while self._order is order and self._have_bytes + self._pending_bytes < end_bytes:
+            if self._pending and self._link.has_windows:
+                break
+            if self._wants_left <= 1:
+                self._rest()
             try:
                 await asyncio.wait_for(self._came.wait(), wait_ms / 1000)
             except asyncio.TimeoutError:
@@ -254,6 +278,7 @@ class Update:
                     file.write(octets)
             self._have_bytes = now_bytes
             self._forget()
+        self._count = min(max(1, 2 * (now_bytes - here) // releases.PIECE_BYTES), self._link.pieces)
         return self._order is not order or now_bytes > here
 
     # -- the slot --------------------------------------------------------------------------------------------------------------
@@ -351,7 +376,11 @@ class Update:
             self._restart()
             return False
         if trial:
+            n = self._first_n
             while not self._is_proven(manifest):
+                if n == self._first_n < self._spool.next_n:
+                    self._uplink.hurry(n)  # where records wait for company, or for airtime, the trial has not the time
+                    n = 0
                 await asyncio.sleep(_LOOK_S)
             self._sequence.write(manifest.sequence)
             slot.write_boot(self._flash.root, trial, 0, 0, tried)
@@ -364,7 +393,7 @@ class Update:
 
     def _is_proven(self, manifest: releases.Manifest) -> bool:
         """A good minute, every task alive, a frame of this start acknowledged, and the heap that was asked for."""
-        if not self._guard.is_confirmed or self._watch.silent() or self._uplink.oldest_owed() <= self._first_n:
+        if not self._guard.is_confirmed or self._watch.silent() or not self._uplink.is_heard():
             return False
         return self._counters.note_heap() >= manifest.heap_bytes
 

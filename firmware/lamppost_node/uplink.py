@@ -38,7 +38,7 @@ _RECORDS, _ALARM = 0, 1  # the two lanes: an alarm has airtime in reserve
 
 
 class Uplink:
-    """Owns the send window. `is_silenced`: the counter is gone, nothing is signed any more."""
+    """Owns the send window. `is_silenced`: the counter is gone, nothing is signed any more. `is_resting`: nothing is to be sent now."""
 
     def __init__(
         self,
@@ -77,6 +77,7 @@ class Uplink:
         self._range_end = 0
         self._range_due_ms = 0
         self.is_silenced = False
+        self.is_resting = False
         self.frames_sent = 0
         node.rest.busy(TASK)
 
@@ -85,19 +86,23 @@ class Uplink:
         return [
             self._window.state(), self._held_until_ms, self._held_since_ms, self._gathered_n, self._gathered_ms, self._saved_ms,
             self._ranges, self._range_digest, self._range_end, self._range_due_ms,
-            self.frames_sent, self._sampler.alarms, self._sampler.is_awaited,
+            self.frames_sent, self._sampler.alarms, self._sampler.awaited_n,
         ]  # fmt: skip
 
     def resume(self, state: "list[Any]") -> None:
         """Go on: what is on its way, and what was held back and why. Raises LocalError where the spool has less than was acknowledged."""
         (
             window, self._held_until_ms, self._held_since_ms, self._gathered_n, self._gathered_ms, self._saved_ms, self._ranges,
-            self._range_digest, self._range_end, self._range_due_ms, self.frames_sent, self._sampler.alarms, self._sampler.is_awaited,
+            self._range_digest, self._range_end, self._range_due_ms, self.frames_sent, self._sampler.alarms, self._sampler.awaited_n,
         ) = state  # fmt: skip
         self._window.resume(window)
         if self._window.highest >= self._spool.next_n:
             raise LocalError("bad_payload", "acknowledgement of records never written")
         self._spool.acknowledge(self._window.highest)
+
+    def is_heard(self) -> bool:
+        """Whether an acknowledgement has named a frame that this start signed; a deep sleep begins a new one."""
+        return self._window.is_answered
 
     def oldest_owed(self) -> int:
         """The smallest number not known to be acknowledged; next_n when nothing is owed."""
@@ -111,6 +116,11 @@ class Uplink:
         self._link.answered(digest, acknowledgement.steps)
         if self._ranges and digest == self._range_digest:
             self._advance_range(self._range_end + 1)
+        self._sampler.written.set()
+
+    def hurry(self, n: int) -> None:
+        """Send record `n`, which is written, as an alarm is sent."""
+        self._sampler.alarms.append(n)
         self._sampler.written.set()
 
     def resend(self, first_n: int, last_n: int) -> None:
@@ -131,6 +141,7 @@ class Uplink:
             self._sampler.written.clear()  # before looking: what is written meanwhile is looked for again
             if not await self._send_one(now_ms):
                 await self._pause()
+        self.is_resting = True
         self._node.rest.until(TASK, self._node.clock.monotonic_ms() + _FAR_MS)
 
     async def _pause(self) -> None:
@@ -140,10 +151,12 @@ class Uplink:
             self._look_at(due_ms)
         wait_ms = max(10, min(_SLEEP_MS, self._look_ms - self._node.clock.monotonic_ms()))
         self._node.rest.until(TASK, self._look_ms)
+        self.is_resting = True
         try:
             await asyncio.wait_for(self._sampler.written.wait(), wait_ms / 1000)
         except asyncio.TimeoutError:
             pass
+        self.is_resting = False
         self._node.rest.busy(TASK)
 
     async def _send_one(self, now_ms: int) -> bool:
@@ -159,10 +172,9 @@ class Uplink:
         job = self._window.take(now_ms, self._spool.next_n, self._max_records, live_records)
         if job is None:
             return await self._send_range(now_ms)
-        is_whole = job[1] >= self._max_records or self._sampler.is_awaited
+        is_whole = job[1] >= self._max_records or job[0] <= self._sampler.awaited_n
         if not is_whole and not self._is_time(self._gathered_until_ms(job[0], now_ms), now_ms):
             return False
-        self._sampler.is_awaited = False
         return await self._send(job[0], job[1], now_ms, _RECORDS)
 
     def _is_time(self, at_ms: int, now_ms: int) -> bool:

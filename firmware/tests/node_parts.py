@@ -44,6 +44,7 @@ class FakeLine:
 
     waits = SERIAL_WAITS
     gather_ms = spread_ms = alarm_spread_ms = 0
+    pieces, has_windows = 4, False
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
@@ -61,6 +62,9 @@ class FakeLine:
 
     def answered(self, digest: bytes, steps: int | None) -> None:
         """One speed."""
+
+    def want_wait_ms(self, misses: int) -> int:
+        return 5_000
 
     async def send(self, message_type: int, body: bytes, is_urgent: bool = False, waited_s: int = 0) -> bool:
         assert message_type == slip.FRAME

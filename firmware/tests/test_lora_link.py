@@ -3,11 +3,12 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from air_parts import UNIX, AirNode, air_city, loop_s, overdrawn_us, run_air
-from lamppost_protocol import orders
+from air_parts import NETWORK, UNIX, AirNode, air_city, loop_s, overdrawn_us, run_air
+from lamppost_protocol import orders, releases, slip
 from street.air_city import AirCity
 
 SEED = 20_261_126
@@ -208,6 +209,114 @@ def test_an_order_comes_behind_an_acknowledgement() -> None:
         node.emit(BIN)
         await until(lambda: node.fixture.obeyed, 910)
         await until(lambda: any(record[:4] == [5, 0, 7, orders.ACCEPTED] for record in node.citizen.records.values()), 30)
+
+    run(story)
+
+
+BODY = bytes(range(256)) * 12  # sixteen pieces, the last of 72
+
+
+def want(city: AirCity, first: int = 0, count: int = 8) -> bytes:
+    """The want of node 1 for pieces of a body that the city has."""
+    city.bodies[bytes(8)] = BODY
+    return bytes(releases.encode_want(releases.Want(NETWORK, 1, bytes(8), first, count)))
+
+
+def fetching(city: AirCity, node: AirNode) -> list[releases.Piece]:
+    """What comes to the node's update from now on, of a city that goes on speaking."""
+    came: list[releases.Piece] = []
+
+    async def speak() -> None:
+        while True:
+            city.advance(loop_s())
+            await asyncio.sleep(0.3)
+
+    node.tasks.append(asyncio.ensure_future(speak()))
+    node.downlink.update = SimpleNamespace(take=lambda body: came.append(releases.decode_piece(body)))  # type: ignore[assignment]
+    return came
+
+
+def test_one_want_brings_eight_pieces_and_all_that_come_have_come_when_it_is_over() -> None:
+    """Each piece opens the windows anew; the node listens no longer than that."""
+
+    async def story(city: AirCity) -> None:
+        node = AirNode(city, 1)
+        came = fetching(city, node)
+        for first, offsets in ((0, range(0, 1600, 200)), (1600, range(1600, 3200, 200)), (3200, ())):
+            begin_s = loop_s()
+            assert await node.link.send(slip.WANT, want(city, first))
+            assert [piece.offset for piece in came] == list(offsets)
+            assert loop_s() - begin_s < 5 + 2.2 * len(offsets)
+            came.clear()
+        assert [asked.first for _, asked in node.citizen.wants] == [0, 1600, 3200]
+        assert [place.spreading_factor for place in node.radio.sent] == [node.radio.sent[0].spreading_factor] * 3
+        assert node.citizen.heard == []
+
+    run(story)
+
+
+def test_frames_do_not_wait_for_pieces() -> None:
+    """An alarm and a record come while eight pieces do: they fly within a window's time, the rest of the pieces is not waited for."""
+    for is_alarm in (True, False):
+
+        async def story(city: AirCity, is_alarm: bool = is_alarm) -> None:
+            node = AirNode(city, 1, gather_s=0)
+            came = fetching(city, node)
+            asked = asyncio.ensure_future(node.link.send(slip.WANT, want(city)))
+            await until(lambda: len(came) == 2, 20)
+            n = node.emit(BIN, is_alarm)
+            await until(lambda: n in node.citizen.records, 4)
+            assert asked.done()
+            assert len(came) < 5
+            await until(lambda: node.spool.owed() == 0, 5)
+            # The other way round: a want that comes to a frame waits for it.
+            node.emit(BIN)
+            await asyncio.sleep(0.1)
+            await node.link.send(slip.WANT, want(city))
+            assert node.citizen.heard[-1][0] < node.citizen.wants[-1][0]
+
+        run(story)
+
+
+def test_wants_leave_airtime_for_everything_else() -> None:
+    """As many as are let: twice the reserve is left, the records that come then do not wait, and an alarm finds the whole reserve."""
+
+    async def story(city: AirCity) -> None:
+        node = AirNode(city, 1, gather_s=0, spreading_factor=12, fastest_spreading_factor=12)
+        while await node.link.send(slip.WANT, want(city, 3200)):
+            pass
+        assert 18_000_000 < overdrawn_us(node.radio.sent) <= 21_600_000
+        assert node.link.given_up == 0
+        assert node.log_lines.take() is None
+        node.emit(BIN)
+        await until(lambda: node.spool.owed() == 0, 20)
+        assert node.citizen.heard[0][3] == 0
+        assert overdrawn_us(node.radio.sent) <= 28_800_000
+
+    async def hopping(city: AirCity) -> None:
+        channels_hz = [902_300_000 + 200_000 * index for index in range(50)]
+        node = AirNode(city, 1, region="US915", channels_hz=channels_hz, downlink_hz=923_300_000, spreading_factor=9)
+        city.is_silent = True
+        node.channels._free_ms = [0] * 50
+        wants = 0
+        while await node.link.send(slip.WANT, want(city)):
+            wants += 1
+            node.channels._free_ms = [max(free_ms, 1 << 40) if free_ms else 0 for free_ms in node.channels._free_ms]
+        assert wants == 26
+
+    run(story)
+    run(hopping, 923_300_000)
+
+
+def test_wants_that_bring_nothing_come_ever_more_rarely() -> None:
+    """By chance, half to the whole of a time that doubles from `resend_s` to ten minutes."""
+
+    async def story(city: AirCity) -> None:
+        node = AirNode(city, 1, resend_s=30)
+        for misses, most_s in ((0, 30), (1, 60), (4, 480), (5, 600), (40, 600)):
+            waits_ms = [node.link.want_wait_ms(misses) for _ in range(200)]
+            assert 500 * most_s <= min(waits_ms) < 560 * most_s
+            assert 940 * most_s < max(waits_ms) <= 1000 * most_s
 
     run(story)
 

@@ -21,7 +21,7 @@ from lamppost_protocol.fragments import Reassembly
 from lamppost_protocol.ladder import Advice
 
 from lamppost_gateway.air_speaker import Speaker
-from lamppost_gateway.air_windows import ACKNOWLEDGEMENT, Opening, kind_of
+from lamppost_gateway.air_windows import ACKNOWLEDGEMENT, PIECE, Opening, kind_of
 from lamppost_gateway.airtime_accounts import AirtimeAccounts
 from lamppost_gateway.config_air import AirConfig
 from lamppost_gateway.links.base import Listener, Signal
@@ -35,6 +35,7 @@ _REMEMBER_S = 6.0  # past a node's last window
 _MOST_REMEMBERED = 2_048
 _ROOM = 64  # collections of pieces, 80 kB
 _BROADCAST_S = 600.0  # a broadcast only ever moves clocks forward: airtime has better uses
+_UNSIGNED = {elision.TRAFFIC_HELLO: slip.HELLO, elision.TRAFFIC_WANT: slip.WANT}
 
 _log = room("air")
 
@@ -124,12 +125,16 @@ class Air:
         """What waits, waits for a window."""
         return 0
 
-    def carry_s(self, octets: int) -> float | None:
-        """Releases are fetched over lines."""
-        return None
+    def carry_s(self, octets: int) -> float:
+        """Nothing is paced here: pieces wait for their windows and for airtime."""
+        return 0.0
 
     def send(self, message_type: int, body: bytes, node: int = 0) -> bool:
-        """Queue a frame for `node` (0: all that listen always); False when it does not listen now, or no modem is up."""
+        """Queue a frame for `node` (0: all that listen always), or a piece that it wants; False when it does not listen now, or no modem
+        is up.
+        """
+        if message_type == slip.PIECE:
+            return self.is_up and self._speaker.tell(node, PIECE, body)
         if message_type != slip.FRAME or not self.is_up:
             return False
         try:
@@ -208,17 +213,15 @@ class Air:
             self._listener.link_changed(self)
 
     def _hand_on(self, rebuilt: elision.Packet, hearing: _Hearing) -> None:
-        message_type = slip.FRAME
-        if rebuilt.traffic == elision.TRAFFIC_HELLO:
-            message_type = slip.HELLO
-            if not self._speaker.is_open(rebuilt.node):  # it is unsigned: no reason to leave the windows of a verified frame
-                self._speaker.open(rebuilt.node, self._listens_always(rebuilt.node), hearing.opening)
+        message_type = _UNSIGNED.get(rebuilt.traffic, slip.FRAME)
+        if message_type != slip.FRAME:
+            self._speaker.open(rebuilt.node, self._listens_always(rebuilt.node), hearing.opening, is_sealed=False)
         else:
             self._by_digest[frames.frame_digest(rebuilt.frame)] = hearing
         self._listener.heard(self, message_type, rebuilt.frame, time.time_ns() // 1_000_000, hearing.signal())
 
     def _is_wanted(self, traffic: int, node: int) -> bool:
-        return traffic in (elision.TRAFFIC_UPLINK, elision.TRAFFIC_HELLO) and self._registry.node(node) is not None
+        return (traffic == elision.TRAFFIC_UPLINK or traffic in _UNSIGNED) and self._registry.node(node) is not None
 
     def _forget(self, now_s: float) -> None:
         for remembered in (self._recent, self._by_digest):

@@ -2,7 +2,8 @@
 
 What was sealed elsewhere is cut into packets, charged to the modem's airtime, and handed over LEAD_S ahead of its window, to be begun by
 the modem's own clock. A result that says it was not sent means the next window; no result at all means that it was sent, and a node
-that did not hear it asks again. What is queued here lives for one conversation, some seconds.
+that did not hear it asks again. What is queued here lives for one conversation, some seconds. Pieces of releases come last: they have a
+share of the airtime and no more, and give way to whatever another node is to be told.
 """
 
 from __future__ import annotations
@@ -17,7 +18,18 @@ from lamppost_protocol import elision
 from lamppost_protocol.airtime import packet_us
 from lamppost_protocol.errors import LocalError
 
-from lamppost_gateway.air_windows import ACKNOWLEDGEMENT, BEACON, LEAD_S, MOST_OPENINGS, WINDOWS_S, Conversation, Copy, Opening, traffic_of
+from lamppost_gateway.air_windows import (
+    ACKNOWLEDGEMENT,
+    BEACON,
+    LEAD_S,
+    MOST_OPENINGS,
+    PIECE,
+    WINDOWS_S,
+    Conversation,
+    Copy,
+    Opening,
+    traffic_of,
+)
 from lamppost_gateway.airtime_accounts import AirtimeAccounts
 from lamppost_gateway.config_air import AirConfig
 from lamppost_gateway.links.modem import SENT, Modem, Request
@@ -72,16 +84,14 @@ class Speaker:
         self._next_token = itertools.count()
         self._busy: dict[str, list[tuple[float, float]]] = {}
 
-    def is_open(self, node: int) -> bool:
-        """Whether this node can be told something in a conversation that goes on."""
-        conversation = self._conversations.get(node)
-        return conversation is not None and conversation.is_open(_now_s())
-
-    def open(self, node: int, listens_always: bool, opening: Opening) -> None:
-        """A packet of this node has ended: its windows open."""
+    def open(self, node: int, listens_always: bool, opening: Opening, is_sealed: bool = True) -> None:
+        """A packet of this node has ended, of a verified frame (`is_sealed`) or of one that says it is this node's: its windows open."""
         conversation = self._conversations.get(node)
         if conversation is None:
             conversation = self._conversations[node] = Conversation(node, listens_always, opening)
+        if not is_sealed and conversation.is_sealed and conversation.is_open(_now_s()):
+            return  # anybody can say so: no reason to leave the windows of a verified frame
+        conversation.is_sealed = is_sealed
         if conversation.opening is not opening:
             conversation.open(opening)
         self._arm(conversation)
@@ -89,7 +99,7 @@ class Speaker:
     def tell(self, node: int, kind: str, frame: bytes) -> bool:
         """Tell it in the conversation that goes on; False when there is none."""
         conversation = self._conversations.get(node)
-        if conversation is None or not conversation.is_open(_now_s()):
+        if conversation is None or not conversation.is_open(_now_s()) or (kind == PIECE and conversation.is_sealed):
             return False
         conversation.add(kind, frame)
         self._arm(conversation)
@@ -202,7 +212,9 @@ class Speaker:
         busy = self._busy[modem.name] = [each for each in self._busy.get(modem.name, []) if each[1] > _now_s()]
         if any(begin_s < end + _GUARD_S and begin < end_s + _GUARD_S for begin, end in busy):
             return "taken"
-        if not self._accounts.is_spent(modem.name, round(1e6 * sum(lengths_s)), kind == ACKNOWLEDGEMENT):
+        if kind == PIECE and self._is_needed(modem.name, conversation, begin_s, end_s):
+            return "given_way"
+        if not self._accounts.is_spent(modem.name, round(1e6 * sum(lengths_s)), kind == ACKNOWLEDGEMENT, kind == PIECE):
             return "no_airtime"
         sending = _Sending(conversation, kind, frame, modem, opening, window, begin_s, end_s, Opening(end_s), set())
         for packet, start_s in zip(packets, starts_s, strict=True):
@@ -224,6 +236,17 @@ class Speaker:
             self._sending[conversation.node] = sending
         asyncio.get_running_loop().call_at(end_s + _ANSWER_S, self._settle, sending)
         return ""
+
+    def _is_needed(self, modem: str, teller: Conversation | None, begin_s: float, end_s: float) -> bool:
+        """Whether this modem's next window of another node that is told more than pieces lies between."""
+        for other in self._conversations.values():
+            told, opening = other.next(), other.opening
+            if other is teller or told is None or told[0] == PIECE or opening is None or modem not in opening.copies:
+                continue
+            window = opening.next_window(other.window, _now_s())
+            if window is not None and begin_s - _GUARD_S < opening.at_s + WINDOWS_S[window] < end_s + _GUARD_S:
+                return True
+        return False
 
     # -- what became of it ------------------------------------------------------------------------------------------------
 

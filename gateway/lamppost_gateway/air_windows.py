@@ -18,7 +18,8 @@ LAST_CALL_S = 0.12
 #: How often packets for a node open its windows anew.
 MOST_OPENINGS = 8
 
-ACKNOWLEDGEMENT, ORDER, BEACON = "acknowledgement", "order", "beacon"
+ACKNOWLEDGEMENT, ORDER, BEACON, PIECE = "acknowledgement", "order", "beacon", "piece"
+_TRAFFIC = {ACKNOWLEDGEMENT: elision.TRAFFIC_ACKNOWLEDGEMENT, PIECE: elision.TRAFFIC_PIECE}
 _FIRST_WINDOW_QDB = 40
 _SECOND_WINDOW_QDB = 12
 
@@ -63,19 +64,22 @@ class Conversation:
     """What one node is to be told.
 
     Each packet for it opens its windows anew, so an order follows the acknowledgement. `opening` None: it listens always, has not
-    spoken for some seconds, and is told at once. `heard`: its last packet, for who may tell it.
+    spoken for some seconds, and is told at once. `heard`: its last packet, for who may tell it. `is_sealed`: the windows are those of a
+    verified frame; pieces of a release go into others alone.
     """
 
     node: int
     listens_always: bool
     heard: Opening
+    is_sealed: bool = False
     opening: Opening | None = None
     window: int = 0
     openings: int = 0
     waiting: dict[str, list[bytes]] = field(default_factory=dict)
 
     def open(self, opening: Opening) -> None:
-        """A packet of the node has ended."""
+        """A packet of the node has ended: it waits for no piece that it asked for before."""
+        self.waiting.pop(PIECE, None)
         self.opening = self.heard = opening
         self.window = opening.first_window()
         self.openings = 0
@@ -87,16 +91,16 @@ class Conversation:
         return self.openings < MOST_OPENINGS and self.opening.next_window(self.window, now_s) is not None
 
     def add(self, kind: str, frame: bytes) -> None:
-        """Tell this too; of acknowledgements and beacons the newest one only, and no order twice."""
+        """Tell this too; of acknowledgements and beacons the newest one only, and no order or piece twice."""
         frames = self.waiting.setdefault(kind, [])
-        if kind != ORDER:
+        if kind in (ACKNOWLEDGEMENT, BEACON):
             frames.clear()
         if frame not in frames:
             frames.append(frame)
 
     def next(self) -> tuple[str, bytes] | None:
         """(kind, frame) of what is told next, None when that was all."""
-        for kind in (ACKNOWLEDGEMENT, ORDER, BEACON):
+        for kind in (ACKNOWLEDGEMENT, ORDER, BEACON, PIECE):
             if self.waiting.get(kind):
                 return kind, self.waiting[kind][0]
         return None
@@ -124,4 +128,4 @@ def kind_of(frame: bytes) -> tuple[str, cose.Message]:
 
 def traffic_of(kind: str) -> int:
     """How it flies."""
-    return elision.TRAFFIC_ACKNOWLEDGEMENT if kind == ACKNOWLEDGEMENT else elision.TRAFFIC_DOWNLINK
+    return _TRAFFIC.get(kind, elision.TRAFFIC_DOWNLINK)

@@ -2,6 +2,7 @@
 
 One file, replaced whole; written ahead, an eighth of the allowance at a time, a few times an hour. A modem without an account starts
 spent: nobody knows what its antenna did in the last hour, so it is silent for one, unless a person says that it sent nothing (`forget`).
+Beside it, and not kept, is what pieces of releases have taken: they have a share, that acknowledgements and orders find the rest.
 Known gap: the write is on the event loop and waits for the disk.
 """
 
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from lamppost_protocol.errors import LocalError
-from lamppost_protocol.ledger import Ledger
+from lamppost_protocol.ledger import HOUR_MS, Ledger
 from lamppost_protocol.regions import Band, reserve_us
 
 from lamppost_gateway.log import Trouble, event, room
 
 FILE = "airtime.json"
+_UNBOUND_SHARE_US = HOUR_MS * 1000 // 10  # of pieces, where the law sets no bound: who speaks does not hear
 _log = room("air")
 
 
@@ -35,6 +37,10 @@ class AirtimeAccounts:
         self._kept_us = _read(path)
         self._ledgers: dict[str, Ledger] = {}
         self._trouble = Trouble(_log, "airtime_account", path=path)
+        share_us, window_ms = _UNBOUND_SHARE_US, HOUR_MS
+        if band.airtime_us is not None:
+            share_us, window_ms = (band.airtime_us - reserve_us(band)) // 2, band.window_ms
+        self._shares = {modem: Ledger(share_us, window_ms, kept_us=0) for modem in modems}
         if band.airtime_us is None:
             return
         for modem in modems:
@@ -52,13 +58,18 @@ class AirtimeAccounts:
     def _key(self, modem: str) -> str:
         return f"{modem}/{self._band.name}"
 
-    def is_spent(self, modem: str, airtime_us: int, is_urgent: bool) -> bool:
-        """Charge a transmission that begins within a second; False, and nothing charged, where the law or the disk does not allow it."""
-        ledger = self._ledgers.get(modem)
-        if ledger is None:
-            return True
+    def is_spent(self, modem: str, airtime_us: int, is_urgent: bool, is_piece: bool = False) -> bool:
+        """Charge a transmission that begins within a second; False, and nothing charged, where the law, the disk, or for a piece of a
+        release its share, does not allow it.
+        """
+        ledger, now_ms = self._ledgers.get(modem), _now_ms()
         try:
-            ledger.spend(airtime_us, _now_ms(), is_urgent)
+            if is_piece and self._shares[modem].wait_ms(airtime_us, now_ms):
+                return False
+            if ledger is not None:
+                ledger.spend(airtime_us, now_ms, is_urgent)
+            if is_piece:
+                self._shares[modem].spend(airtime_us, now_ms)
         except LocalError:
             return False
         except OSError as error:

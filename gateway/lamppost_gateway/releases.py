@@ -2,8 +2,8 @@
 
 A body is anybody's until its digest fits its topic, and even then nothing but octets: the node believes the manifest that the authority
 signed. Pieces go only to a node whose open update order names the release, one at a time on each line, behind whatever else waits there,
-and at most half of the line's time, so that acknowledgements and orders find it free. Which piece is next, the node says: nothing of that
-is kept here.
+and at most half of the line's time, so that acknowledgements and orders find it free; over the air windows and airtime pace them
+(air_speaker.py). Which piece is next, the node says: nothing of that is kept here.
 """
 
 from __future__ import annotations
@@ -152,11 +152,11 @@ class Releases:
         line, link = self._lines[name], self._downlinks.links().get(name)
         if not line:
             return
-        rest_s = None if link is None else link.carry_s(_MESSAGE_BYTES)
-        if link is None or rest_s is None:
+        if link is None:
             line.clear()
-            self._metrics.count("release_wants_refused", reason="no_line")
+            self._metrics.count("release_wants_refused", reason="no_link")
             return
+        rest_s = link.carry_s(_MESSAGE_BYTES)
         if link.waiting_bytes == 0:
             node, fetch = line.popitem(last=False)
             if self._send(link, node, fetch):

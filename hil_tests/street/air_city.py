@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.peripherals.ether import LEAST_SNR_DB, Ether, Station, Transmission
 from bench.peripherals.lora_modem import BANDWIDTHS_HZ, Modem
-from lamppost_protocol import beacons, cose, elision, fragments, frames, hello, orders
+from lamppost_protocol import beacons, cose, elision, fragments, frames, hello, orders, releases
 from lamppost_protocol.arq import ReceiveWindow
 from lamppost_protocol.errors import RemoteError
 from lamppost_protocol.es256_host import HostSigner, HostVerifier
@@ -22,6 +22,7 @@ from lamppost_protocol.records import decode_uplink
 
 WINDOWS_S = (1.0, 2.0, 4.0)
 _PIECE_GAP_S = 0.12
+_LEAD_S = 0.7  # so long ahead a piece of a release is put on the air: `advance` comes in between
 _LOCK_SYMBOLS = 8.25  # four of the preamble, and the sync word
 _MOST_SNR_DB = 12.0
 _BANDWIDTH_CODES = {int(bandwidth): bandwidth for bandwidth in BANDWIDTHS_HZ.values()}
@@ -47,6 +48,7 @@ class Citizen:
     hellos: list[tuple[float, hello.Hello]] = field(default_factory=list)
     waiting: list[bytes] = field(default_factory=list)
     """Orders, each sent behind an answer."""
+    wants: list[tuple[float, releases.Want]] = field(default_factory=list)
     txs: set[int] = field(default_factory=set)
 
 
@@ -71,12 +73,16 @@ class AirCity:
         self._is_busy = False
         self.is_silent = False
         self.answers_late_s = 0.0
+        self.bodies: dict[bytes, bytes] = {}
+        """Releases' bodies by the name in a want, which it answers with pieces."""
+        self.pieces = 0
+        self._coming: dict[int, tuple[float, list[bytes]]] = {}
         self.loses: Callable[[], bool] = lambda: False
         self.refused: dict[str, int] = {}
         self.ledger = Ledger(360_000_000, reserve_us=72_000_000, kept_us=0, slack_ms=10_000)
 
     def _is_wanted(self, traffic: int, node: int) -> bool:
-        return node in self.citizens and traffic in (elision.TRAFFIC_UPLINK, elision.TRAFFIC_HELLO)
+        return node in self.citizens and traffic in (elision.TRAFFIC_UPLINK, elision.TRAFFIC_HELLO, elision.TRAFFIC_WANT)
 
     def advance(self, now_s: float) -> None:
         """Hear what has ended by now, and put the answers on the air, ahead of their time."""
@@ -89,6 +95,7 @@ class AirCity:
             for each in ended:
                 if each.station is not self.station:
                     self._hear(each, now_s)
+            self._say_pieces(now_s)
         finally:
             self._is_busy = False
 
@@ -112,7 +119,10 @@ class AirCity:
         """One packet that was heard: count it, verify what it completes, answer."""
         try:
             for found in self._reassembly.feed(packet, round(end_s * 1000)):
-                if found.traffic == elision.TRAFFIC_HELLO:
+                self._coming.pop(found.node, None)
+                if found.traffic == elision.TRAFFIC_WANT:
+                    self._take_want(releases.decode_want(found.frame), self._slot(spreading_factor, snr_qdb, end_s, now_s), end_s)
+                elif found.traffic == elision.TRAFFIC_HELLO:
                     self._take_hello(found, spreading_factor, snr_qdb, end_s, now_s)
                 else:
                     self._take_frame(found, spreading_factor, snr_qdb, end_s, now_s)
@@ -129,6 +139,24 @@ class AirCity:
                 self._signer, frames.BEACON, self.network, found.node, said.epoch, self.issuer, int(self.start_unix + at_s), payload
             )  # fmt: skip
             self._say(frame, elision.TRAFFIC_DOWNLINK, found.node, at_s, now_s)
+
+    def _take_want(self, want: releases.Want, at_s: float, end_s: float) -> None:
+        assert want.network == self.network
+        self.citizens[want.node].wants.append((end_s, want))
+        body = self.bodies.get(want.release, b"")
+        end = min(len(body), want.first + want.count * releases.PIECE_BYTES)
+        starts = range(want.first, end, releases.PIECE_BYTES)
+        pieces = [releases.encode_piece(releases.Piece(want.release, at, body[at : at + releases.PIECE_BYTES])) for at in starts]
+        self._coming[want.node] = at_s, pieces
+
+    def _say_pieces(self, now_s: float) -> None:
+        """Each piece of a release in the first window behind the one before."""
+        for node, (at_s, pieces) in list(self._coming.items()):
+            if not pieces:
+                del self._coming[node]
+            elif at_s - now_s < _LEAD_S:
+                self.pieces += 1
+                self._coming[node] = self._say(pieces.pop(0), elision.TRAFFIC_PIECE, node, at_s, now_s) + WINDOWS_S[0], pieces
 
     def _take_frame(self, found: elision.Packet, factor: int, snr_qdb: int, end_s: float, now_s: float) -> None:
         citizen = self.citizens[found.node]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from lamppost_protocol import elision, frames
+from lamppost_protocol import elision, frames, releases
 
 from street.gateway_rig import SenderNode
 
@@ -72,3 +72,14 @@ class AirNode:
     def acknowledgements(self) -> list[frames.Acknowledgement]:
         """Those it heard, verified."""
         return [self.sender.acknowledged(frame) for _, traffic, frame in self.heard if traffic == elision.TRAFFIC_ACKNOWLEDGEMENT]
+
+    def want(self, release: bytes, first: int, count: int) -> bytes:
+        """The packet that asks for pieces of a release."""
+        node = self.sender
+        body = releases.encode_want(releases.Want(node.network, node.node, release, first, count))
+        (packet,) = elision.encode(body, elision.TRAFFIC_WANT, node.network, node.node)
+        return bytes(packet)
+
+    def pieces(self) -> list[tuple[float, releases.Piece]]:
+        """(begin_s, piece) of all pieces of releases that it heard."""
+        return [(at_s, releases.decode_piece(body)) for at_s, traffic, body in self.heard if traffic == elision.TRAFFIC_PIECE]

@@ -4,6 +4,7 @@ The boards run in lock-step with their radios (bench/shared_air.py), so windows 
 is a terminal that its gateway opens. The nodes' only link is the air.
 """
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from bench.program import Program
 from bench.shared_air import SharedAir
 from lamppost_gateway.topics import hex8
+from lamppost_protocol import releases
+from lamppost_protocol.es256_host import HostSigner
 from lamppost_tools.node.config import node_config
 from lamppost_tools.node.enrol import FLASH_FOLDER, KeySource, enrol_node, write_bridge_flash
 from lamppost_tools.node.registry import Registry
@@ -129,6 +132,13 @@ class AirTown:
         order_id, frame = self.key.order(node, verb, target, arguments)
         self.subscriber.publish("order/signed", self.key.document(node, order_id, frame))
         return order_id
+
+    def release(self, body: bytes, base: bytes, version: str) -> bytes:
+        """A release's signed manifest; the broker has its body."""
+        digest = hashlib.sha256(body).digest()
+        self.subscriber.retain(f"release/{digest.hex()}", body)
+        manifest = releases.Manifest(5, base, version, 0, len(body), digest)
+        return releases.seal_manifest(HostSigner(self.key.private_key), NETWORK, self.key.issuer, manifest)
 
     def states(self, order_id: int) -> list[str]:
         """States of an order as the broker was told."""

@@ -90,6 +90,10 @@ class Subscriber:
         info.wait_for_publish(DEADLINE_S)
         assert info.is_published()
 
+    def retain(self, topic: str, octets: bytes) -> None:
+        """Have the broker keep these octets below the network, and wait for its PUBACK."""
+        self._client.publish(self._root + topic, octets, qos=1, retain=True).wait_for_publish(DEADLINE_S)
+
     def close(self) -> None:
         """Disconnect."""
         self._client.disconnect()

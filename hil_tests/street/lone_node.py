@@ -280,6 +280,7 @@ class LoneAirNode(LoneNode):
         downlink = lora["downlink_hz"], lora.get("downlink_spreading_factor", 9), lora.get("downlink_bandwidth_hz", 125_000)
         city = E22City if config.get("radio") == "e22" else AirCity
         self.air = city(ether, NETWORK, ISSUER, HostSigner(self.keys.command_private), start_unix_s, downlink)
+        self.air.bodies = self.city.bodies
         self.citizen = self.air.citizens[NODE] = Citizen(HostVerifier(self.keys.public), HopKey(self.keys.hop))
 
     def run(self, until_s: float) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.lock_step import LockStepBoard
 from bench.rom_image import ROM_FOLDER
 from lamppost_protocol import orders
 from lamppost_protocol.order_words import REASONS
@@ -19,6 +20,27 @@ _BLOCK_BYTES, _BLOCKS, _PAGE_BYTES = 4096, 512, 256
 _STEP_S = 1.0
 STATES = {orders.ACCEPTED: "accepted", orders.APPLIED: "applied", orders.VERIFIED: "verified", orders.REVERTED: "reverted",
           orders.EXPIRED: "expired", orders.REFUSED: "refused"}  # fmt: skip
+
+
+def told(state: int, reason: int) -> str:
+    """What a node said of an order: `accepted`, or `refused wrong_base`."""
+    return f"{STATES[state]} {REASONS[reason]}".strip()
+
+
+def flash_of(board: LockStepBoard) -> LittleFS:
+    """Its file system as it is at this instant: a copy."""
+    context = UserContext(buffer=bytearray(board.flash.read_bytes()[: _BLOCKS * _BLOCK_BYTES]))
+    return LittleFS(context=context, block_size=_BLOCK_BYTES, block_count=_BLOCKS, read_size=_PAGE_BYTES, prog_size=_PAGE_BYTES)
+
+
+def boot_record(board: LockStepBoard) -> tuple[int, int, int]:
+    """(confirmed slot, slot on trial, starts of it)."""
+    try:
+        with flash_of(board).open(f"{STATE}/update/boot", "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return 0, 0, 0
+    return data[4], data[5], data[6]
 
 
 class UpdatedNode(LoneNode):
@@ -75,7 +97,7 @@ class UpdatedNode(LoneNode):
 
     def states(self, order_id: int) -> list[str]:
         """What it said of an order: `accepted`, or `refused wrong_base`."""
-        return [f"{STATES[state]} {REASONS[reason]}".strip() for state, reason in self.city.states(order_id)]
+        return [told(state, reason) for state, reason in self.city.states(order_id)]
 
     def until_told(self, order_id: int, state: str, deadline_s: float = 600) -> None:
         """Until it said this of an order."""
@@ -97,17 +119,11 @@ class UpdatedNode(LoneNode):
 
     def flash(self) -> LittleFS:
         """Its file system as it is at this instant: a copy."""
-        context = UserContext(buffer=bytearray(self.board.flash.read_bytes()[: _BLOCKS * _BLOCK_BYTES]))
-        return LittleFS(context=context, block_size=_BLOCK_BYTES, block_count=_BLOCKS, read_size=_PAGE_BYTES, prog_size=_PAGE_BYTES)
+        return flash_of(self.board)
 
     def boot_record(self) -> tuple[int, int, int]:
         """(confirmed slot, slot on trial, starts of it)."""
-        try:
-            with self.flash().open(f"{STATE}/update/boot", "rb") as file:
-                data = file.read()
-        except FileNotFoundError:
-            return 0, 0, 0
-        return data[4], data[5], data[6]
+        return boot_record(self.board)
 
     def change_flash(self, change: Callable[[LittleFS], None]) -> None:
         """What nobody but a broken chip does; while it has no power."""

@@ -79,6 +79,8 @@ class SendWindow:
         # Waits that ran out since the last acknowledgement: all of them, and those of alarms, which wait by these alone.
         self._silent = 0
         self._alarm_silent = 0
+        #: Whether an acknowledgement has named a frame of this start, which a deep sleep begins anew.
+        self.is_answered = False
 
     def is_owed(self, n: int) -> bool:
         """Return whether record `n` (already numbered) still has to be acknowledged."""
@@ -147,6 +149,7 @@ class SendWindow:
         for entry in self._in_flight:
             if entry[3] == digest:
                 self._mark(entry[0], entry[1])
+                self.is_answered = True
         for i in range(BITMAP_BITS):
             if bitmap >> i & 1 and highest + 1 + i < next_n:
                 self._mark(highest + 1 + i, 1)

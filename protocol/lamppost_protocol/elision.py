@@ -12,12 +12,15 @@ from .errors import LocalError, RemoteError
 from .hello import VERSION
 from .limits import MAX_PACKET_BYTES, MAX_PAYLOAD_BYTES, MAX_PIECES
 
-#: What travels in a packet, the low two bits of its form. 0 is none of ours: every LoRaWAN packet has it there. An acknowledgement and a
-#: hello share theirs; the bits that elsewhere count the octets of tx tell them apart.
+#: What travels in a packet, the low two bits of its form. 0 is none of ours: every LoRaWAN packet has it there. An acknowledgement and all
+#: that is unsigned share theirs; the bits that elsewhere count the octets of tx tell them apart.
 TRAFFIC_UPLINK = 0x01
 TRAFFIC_DOWNLINK = 0x02
 TRAFFIC_ACKNOWLEDGEMENT = 0x03
 TRAFFIC_HELLO = 0x13
+TRAFFIC_WANT = 0x23
+#: Of a release, WIRE.md 17.3; every other piece in this file is one of a packet.
+TRAFFIC_PIECE = 0x33
 
 HEAD_BYTES = 6
 #: What a piece carries between head and part: check and position.
@@ -37,8 +40,8 @@ _TRAFFIC_MASK = 0x03
 #: form: first octet, without the bit of a piece; traffic TRAFFIC_..; network: the receiver's own, in full; node: sender, or whom a downlink
 #: is for (0: all); is_piece.
 Head = namedtuple("Head", ("form", "traffic", "network", "node", "is_piece"))
-#: waited_s 0 .. MAX_WAITED_S, an unsigned remark of the sender's; frame: the octets of WIRE.md section 3, not yet verified, or of a hello
-#: those of section 10, not yet decoded.
+#: waited_s 0 .. MAX_WAITED_S, an unsigned remark of the sender's; frame: the octets of WIRE.md section 3, not yet verified, or of what is
+#: unsigned those of section 10 or 17.3, not yet decoded.
 Packet = namedtuple("Packet", ("traffic", "node", "waited_s", "frame"))
 
 
@@ -46,11 +49,11 @@ def encode(frame: bytes, traffic: int, network: int, node: int, waited_s: int = 
     """Return the packets that carry `frame`, none above `most_bytes`: one, or its 2 .. 16 pieces.
 
     node: the sender; of a downlink whom it is for, 0 for a broadcast. waited_s: by how much the airtime budget delayed an uplink.
-    Of a hello `frame` is its body. Raises LocalError: `bad_cose` (frame, traffic and node do not go together), `too_long` (needs more
-    than 16 pieces).
+    Of what is unsigned `frame` is its body. Raises LocalError: `bad_cose` (frame, traffic and node do not go together), `too_long` (needs
+    more than 16 pieces).
     """
-    if traffic == TRAFFIC_HELLO:
-        form, body = _VERSION | traffic, _shorten_hello(frame, network, node, waited_s)
+    if _is_unsigned(traffic):
+        form, body = _VERSION | traffic, _shorten_unsigned(frame, traffic, network, node, waited_s)
     else:
         form, body = _shorten(frame, traffic, node, waited_s)
     head = bytes((form, _network_octet(network))) + node.to_bytes(4, "big")
@@ -92,16 +95,25 @@ def _shorten(frame: bytes, traffic: int, node: int, waited_s: int) -> tuple[int,
     return form, body + message.payload + message.proof
 
 
-def _hello_start(network: int, node: int) -> bytes:
-    """What both ends know of a hello: an array of nine, its version, network and node."""
-    return b"\x89" + cbor.encode(VERSION) + cbor.encode(network) + cbor.encode(node)
+def _is_unsigned(traffic: int) -> bool:
+    return traffic > TRAFFIC_ACKNOWLEDGEMENT
 
 
-def _shorten_hello(hello: bytes, network: int, node: int, waited_s: int) -> bytes:
-    start = _hello_start(network, node)
-    if not hello.startswith(start) or node == 0 or waited_s:
-        raise LocalError("bad_cose", "not this node's hello")
-    return b"\x86" + hello[len(start) :]
+def _starts(traffic: int, network: int, node: int) -> tuple[bytes, bytes]:
+    """How an unsigned array begins, with all that both ends know of it, and the octet in place of that: the array without these items."""
+    if traffic == TRAFFIC_PIECE:
+        return b"\x83", b"\x83"
+    who = cbor.encode(network) + cbor.encode(node)
+    if traffic == TRAFFIC_WANT:
+        return b"\x85" + who, b"\x83"
+    return b"\x89" + cbor.encode(VERSION) + who, b"\x86"
+
+
+def _shorten_unsigned(said: bytes, traffic: int, network: int, node: int, waited_s: int) -> bytes:
+    start, short = _starts(traffic, network, node)
+    if not said.startswith(start) or node == 0 or waited_s:
+        raise LocalError("bad_cose", "not this node's hello, want or piece")
+    return short + said[len(start) :]
 
 
 def decode_head(packet: bytes, network: int) -> Head:
@@ -122,8 +134,6 @@ def decode_head(packet: bytes, network: int) -> Head:
     node = int.from_bytes(packet[2:HEAD_BYTES], "big")
     if traffic != TRAFFIC_UPLINK and form & _WAITED:
         raise RemoteError("bad_packet", "only an uplink says that it waited")
-    if form & _TRAFFIC_MASK == TRAFFIC_ACKNOWLEDGEMENT and traffic not in (TRAFFIC_ACKNOWLEDGEMENT, TRAFFIC_HELLO):
-        raise RemoteError("bad_packet", "neither acknowledgement nor hello")
     if traffic != TRAFFIC_DOWNLINK and node == 0:
         raise RemoteError("bad_packet", "node 0")
     return Head(form & ~_PIECE, traffic, network, node, form & _PIECE != 0)
@@ -131,10 +141,11 @@ def decode_head(packet: bytes, network: int) -> Head:
 
 def decode_body(head: Head, body: bytes) -> Packet:
     """Return the Packet whose head and whole body these are. Raises RemoteError: `bad_packet`, `too_long`."""
-    if head.traffic == TRAFFIC_HELLO:
-        if body[:1] != b"\x86":
-            raise RemoteError("bad_packet", "not a hello's six parts")
-        return Packet(head.traffic, head.node, 0, _hello_start(head.network, head.node) + bytes(body[1:]))
+    if _is_unsigned(head.traffic):
+        start, short = _starts(head.traffic, head.network, head.node)
+        if body[:1] != short:
+            raise RemoteError("bad_packet", "not so many parts")
+        return Packet(head.traffic, head.node, 0, start + bytes(body[1:]))
     at = 0
     waited_s = 0
     kid = head.node

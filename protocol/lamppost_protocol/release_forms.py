@@ -37,7 +37,6 @@ NO_ROOM = 16
 BAD_RELEASE = 17
 TRIAL_FAILED = 18
 NOT_FETCHED = 19
-NO_LINE = 20
 
 #: Folders of a base and of a release.
 PACKAGES = ("lamppost_node", "lamppost_protocol")

@@ -15,7 +15,6 @@ from .release_forms import (
     MAX_FILE_NAME,
     MAX_VERSION_TEXT,
     NAME_BYTES,
-    NO_LINE,
     NO_ROOM,
     NOT_FETCHED,
     PACKAGES,
@@ -36,6 +35,9 @@ from .release_forms import (
     is_want,
     open_manifest,
 )
+
+#: Reason of nodes whose firmware took no releases over the air; not to be used again.
+NO_LINE = 20
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

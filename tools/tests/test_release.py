@@ -17,6 +17,7 @@ from lamppost_tools.broker import BrokerSettings, Topics, connect
 from lamppost_tools.city import City
 from lamppost_tools.durable import read_json, write_json
 from lamppost_tools.errors import MissingError, RefusedError, UsageError
+from lamppost_tools.release import over_lora
 from lamppost_tools.release.build import build_release
 from lamppost_tools.release.files import files_of, read_release
 from lamppost_tools.release.publish import publish_body
@@ -223,6 +224,15 @@ def test_as_a_person_types_it(city, release, tmp_path, lamppost):
     assert done.returncode == 0
     assert b"verdict: valid" in done.stdout
     assert b"lamppost_node/app.mpy" in done.stdout
+    size = out.stat().st_size
+    assert f"lora pieces: {-(-size // 200)}".encode() in done.stdout
     out.write_bytes(out.read_bytes() + b"\0")
     done = lamppost("release", "check", str(out), "--authority-key", str(city.public))
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(("size_bytes", "pieces", "airtime_s"), [(1, 1, 0), (200, 1, 1), (20_000, 100, 111), (262_144, 1_311, 1_451)])
+def test_what_a_release_costs_the_air(size_bytes: int, pieces: int, airtime_s: int) -> None:
+    """223 octets at SF9 are 1.107 s by Semtech's calculator, a piece of one octet 0.21 s; each node fetches all of it."""
+    assert over_lora.pieces(size_bytes) == pieces
+    assert over_lora.airtime_s(size_bytes) == airtime_s

@@ -1,13 +1,15 @@
 """When a roll-out goes on and when it stops itself, over evidence alone: no broker, no clock but the test's."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from lamppost_protocol.profiles import by_name
 from lamppost_tools.errors import UsageError
 from lamppost_tools.rollout.brake import decide, halt
-from lamppost_tools.rollout.course import Course
+from lamppost_tools.rollout.cli import _nodes
+from lamppost_tools.rollout.course import AIR_PACE, Course, Pace
 from lamppost_tools.rollout.evidence import Evidence
 from lamppost_tools.rollout.rules import Baseline, Health, Limits, Since, moved, version_number
 from lamppost_tools.rollout.stages import parse_stages, pick_stages
@@ -298,6 +300,18 @@ def test_an_order_without_an_end_is_no_success(street: Street) -> None:
     assert street.course.nodes[A].state == "verified"
 
 
+def test_where_nodes_may_be_silent_for_a_day_their_last_word_has_a_day(street: Street) -> None:
+    """On LoRa a node says when it has airtime, and tries again ever more rarely: two hours without a word are no end."""
+    street.course.pace = AIR_PACE
+    street.go_on()
+    street.sign()
+    street.state(A, "accepted")
+    street.pass_s(1)
+    assert street.pass_s(PACE["order_s"] + AIR_PACE.silence_s - 2) == []
+    assert street.pass_s(2)[0] == f"state {A}"
+    assert street.course.nodes[A].state == "lost"
+
+
 def test_an_older_word_does_not_overrule_a_newer_one(street: Street) -> None:
     """Retained states of two gateways may come in any order."""
     street.go_on()
@@ -398,3 +412,21 @@ def test_nonsense_from_the_broker_is_no_evidence() -> None:
             evidence.take(topic, payload, 0.0)
     assert evidence.baseline("x", 0.0) is None
     assert evidence.order(1) is None
+
+
+def test_nodes_on_lora_are_in_it_and_have_days(tmp_path: Path) -> None:
+    """All in service are meant, whatever their link; where one of them is on LoRa, orders, health and last words have longer."""
+    path = tmp_path / "registry.json"
+    whole = {"epoch": 1, "public_key": "00" * 64, "fixtures": ["lamp"], "asset": "", "revoked": False}
+    links = {NODES[0]: {}, NODES[1]: {"listens": "windows"}, NODES[2]: {"listens": "always"}, NODES[3]: {"revoked": True}}
+    entries = {name: {**whole, **more} for name, more in links.items()}
+    path.write_text(json.dumps({"version": 1, "network": "0000cafe", "nodes": entries}))
+    assert _nodes("all", path) == (NODES[:3], True)
+    some = tmp_path / "some"
+    some.write_text(f"{NODES[0]}\n")
+    assert _nodes(str(some), path) == ([NODES[0]], False)
+    some.write_text(f"{NODES[0]}\n{NODES[2]}\n")
+    assert _nodes(str(some), path) == ([NODES[0], NODES[2]], True)
+    assert _nodes(str(some), None) == ([NODES[0], NODES[2]], False)
+    assert (AIR_PACE.order_s, AIR_PACE.baseline_s, AIR_PACE.silence_s) == (7 * 24 * HOUR_S, 24 * HOUR_S, 24 * HOUR_S)
+    assert AIR_PACE.soak_s == Pace().soak_s

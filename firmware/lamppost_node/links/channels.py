@@ -143,19 +143,23 @@ class Channels:
             return max(0, sorted(self._free_ms)[len(airtimes_us) - 1] - now_ms)
         return min([each.wait_ms(sum(airtimes_us), now_ms, is_urgent) for each in self._sub_bands])
 
-    def charge(self, airtimes_us: list[int], now_ms: int, is_urgent: bool, draw: "Callable[[int], int]") -> "list[tuple[list[int], bool]]":
+    def charge(
+        self, airtimes_us: list[int], now_ms: int, is_urgent: bool, draw: "Callable[[int], int]", is_last: bool = False
+    ) -> "list[tuple[list[int], bool]]":
         """Take the airtime of all packets at once. For each: the channels it may use, and whether the law wants them free before it.
 
-        `draw(k)`: a number from 0 to k - 1. May write flash. Raises LocalError: `overdrawn`, `too_long`; OSError when the account cannot
-        be kept: then nothing may be sent.
+        is_last: only where as much again as the reserve, or half of the hopping channels, is left for what comes before it. `draw(k)`: a
+        number from 0 to k - 1. May write flash. Raises LocalError: `overdrawn`, `too_long`; OSError when the account cannot be kept: then
+        nothing may be sent.
         """
         if self._free_ms:
-            return [self._hop(now_ms, draw) for _ in airtimes_us]
+            return [self._hop(now_ms, draw, is_last) for _ in airtimes_us]
         airtime_us = sum(airtimes_us)
         # By channels, not by bands: each channel is as likely as every other.
         tickets: list[SubBand] = []
         for each in self._sub_bands:
-            if each.wait_ms(airtime_us, now_ms, is_urgent) == 0:
+            left_us = each.ledger.reserve_us if is_last and each.ledger is not None else 0
+            if each.wait_ms(airtime_us + left_us, now_ms, is_urgent) == 0:
                 tickets.extend([each] * len(each.channels_hz))
         if not tickets:
             raise LocalError("overdrawn", "airtime spent")
@@ -164,10 +168,10 @@ class Channels:
             chosen.ledger.spend(airtime_us, now_ms, is_urgent)
         return [(chosen.channels_hz, chosen.must_be_free)] * len(airtimes_us)
 
-    def _hop(self, now_ms: int, draw: "Callable[[int], int]") -> tuple[list[int], bool]:
+    def _hop(self, now_ms: int, draw: "Callable[[int], int]", is_last: bool) -> tuple[list[int], bool]:
         """A free channel, which then rests for a window: the dwell of a window is what one packet may last at most."""
         free = [index for index in range(len(self._free_ms)) if self._free_ms[index] <= now_ms]
-        if not free:
+        if not free or (is_last and 2 * len(free) < len(self._free_ms)):
             raise LocalError("overdrawn", "every channel rests")
         index = free[draw(len(free))]
         band = self._rules[0]

@@ -44,6 +44,9 @@ _FIRST_BACK_OFF_MS = 500
 _MOST_BACK_OFF_MS = 8000
 _IDLE_S = 30
 _ALARM_SPREAD_MS = 5000
+_LAST_WANT_MS = 600_000
+#: How a message flies that is no frame.
+_TRAFFIC = {slip.HELLO: elision.TRAFFIC_HELLO, slip.WANT: elision.TRAFFIC_WANT}
 
 
 def draw(below: int) -> int:
@@ -53,6 +56,9 @@ def draw(below: int) -> int:
 
 class LoraLink:
     """One radio of one node. `radio` is a driver, `values` the checked map `lora` of the configuration."""
+
+    pieces = 4  # of the eight that the windows carry: each lies in the heap until they are over
+    has_windows = True
 
     def __init__(
         self, radio: "Radio", channels: Channels, values: "Values", network: int, node: int, clock: "Clock", log: "Callable[[str], None]"
@@ -75,6 +81,9 @@ class LoraLink:
         self._end_ms = 0
         self._is_down = False
         self._is_asleep = False
+        #: Whether the windows that are open are a want's, and whether a frame waits for their end.
+        self._is_want = False
+        self._is_frame_due = False
         self.waits = air_waits(values["resend_s"] * 1000)
         self.gather_ms = values["gather_s"] * 1000
         self.spread_ms = values["spread_s"] * 1000
@@ -99,6 +108,11 @@ class LoraLink:
     def answered(self, digest: bytes, steps: int | None) -> None:
         """A verified acknowledgement named the frame with this digest and advised these steps."""
         self.ladder.answered(digest, steps)
+
+    def want_wait_ms(self, misses: int) -> int:
+        """Behind a want that brings nothing, after `misses` of the kind: a random time of WIRE.md 17.3."""
+        most_ms = min(self.waits.resend_ms << min(misses, 8), _LAST_WANT_MS)
+        return most_ms - draw(most_ms // 2 + 1)
 
     def values(self) -> "list[int | None]":
         """What the node's own record tells of the radio: faults, sendings given up, foreign packets heard, permille of airtime spent."""
@@ -133,35 +147,54 @@ class LoraLink:
     # -- sending ---------------------------------------------------------------------------------------------------------------
 
     async def send(self, message_type: int, body: bytes, is_urgent: bool = False, waited_s: int = 0) -> bool:
-        """Send a frame or hello and listen for its answer; False when it was not sent: no airtime, no free channel, a dead radio."""
+        """Send a frame, hello or want and listen for its answer; False when it was not sent: no airtime, no free channel, a dead radio.
+
+        A want waits for every frame, and its windows close early where one is to be sent.
+        """
         if message_type == slip.LOG:
             return False
-        async with self._sending:
-            self._is_asleep = False
-            traffic = elision.TRAFFIC_HELLO if message_type == slip.HELLO else elision.TRAFFIC_UPLINK
-            factor, power_dbm = self.ladder.spreading_factor(), self.ladder.power_dbm()
-            try:
-                packets = elision.encode(body, traffic, self._network, self._node, waited_s, self._channels.packet_bytes(factor))
-                is_sent = await self._send_all(packets, factor, power_dbm, is_urgent)
-            except RadioFault as fault:
-                self._fault(fault)
-                return False
-            except (LocalError, OSError) as error:
-                self.given_up += 1
-                self._log("radio: not sent, " + str(error))
-                return False
-            if not is_sent:
-                self.given_up += 1
-                return False
-            if self._is_down:
-                self._is_down = False
-                self._log("radio: sends again")
-            if traffic == elision.TRAFFIC_UPLINK:
-                self.ladder.sent(frame_digest(body))
-            self._closed.clear()
-            self._sent.set()
-            await self._closed.wait()
-            return True
+        traffic = _TRAFFIC.get(message_type, elision.TRAFFIC_UPLINK)
+        is_frame = traffic == elision.TRAFFIC_UPLINK
+        self._is_frame_due = self._is_frame_due or is_frame
+        while True:
+            async with self._sending:
+                self._is_want = traffic == elision.TRAFFIC_WANT
+                if not self._gives_way():
+                    self._is_frame_due = self._is_frame_due and not is_frame
+                    return await self._send(traffic, body, is_urgent, waited_s)
+            await asyncio.sleep(0)
+
+    def _gives_way(self) -> bool:
+        """Whether what is under way is a want, and a frame waits for its end."""
+        return self._is_want and self._is_frame_due
+
+    async def _send(self, traffic: int, body: bytes, is_urgent: bool, waited_s: int) -> bool:
+        self._is_asleep = False
+        factor, power_dbm = self.ladder.spreading_factor(), self.ladder.power_dbm()
+        try:
+            packets = elision.encode(body, traffic, self._network, self._node, waited_s, self._channels.packet_bytes(factor))
+            is_sent = await self._send_all(packets, factor, power_dbm, is_urgent)
+        except RadioFault as fault:
+            self._fault(fault)
+            return False
+        except (LocalError, OSError) as error:
+            if self._is_want:
+                return False  # its airtime is for others
+            self.given_up += 1
+            self._log("radio: not sent, " + str(error))
+            return False
+        if not is_sent:
+            self.given_up += 1
+            return False
+        if self._is_down:
+            self._is_down = False
+            self._log("radio: sends again")
+        if traffic == elision.TRAFFIC_UPLINK:
+            self.ladder.sent(frame_digest(body))
+        self._closed.clear()
+        self._sent.set()
+        await self._closed.wait()
+        return True
 
     def _fault(self, fault: RadioFault) -> None:
         """Counted; the first of a row is told."""
@@ -174,7 +207,7 @@ class LoraLink:
         """All packets of a frame, or False: the channel was never free."""
         begin_ms = self._clock.monotonic_ms()
         airtimes_us = [self._channels.airtime_us(len(packet), factor) for packet in packets]
-        ways = self._channels.charge(airtimes_us, begin_ms, is_urgent, draw)
+        ways = self._channels.charge(airtimes_us, begin_ms, is_urgent, draw, self._is_want)
         self._stop_listening()
         for index in range(len(packets)):
             channels_hz, must_be_free = ways[index]
@@ -193,6 +226,8 @@ class LoraLink:
         v = self._values
         back_off_ms = _FIRST_BACK_OFF_MS
         for attempt in range(_TRIES):
+            if self._gives_way():
+                return False
             channel_hz = channels_hz[draw(len(channels_hz))]
             await self._radio.configure(channel_hz, factor, v["bandwidth_hz"], v["coding_rate"], tx_power_dbm=power_dbm)
             # Strength comes last: where the law asks for it, it is about the moment before sending.
@@ -232,7 +267,7 @@ class LoraLink:
         opened, window = 0, 0
         try:
             await self._listen_to_downlink()
-            while window < len(_WINDOWS_MS):
+            while window < len(_WINDOWS_MS) and not self._gives_way():
                 wait_ms = self._end_ms + _WINDOWS_MS[window] - _EARLY_MS - _READY_MS - self._clock.monotonic_ms()
                 window += 1
                 if wait_ms < -length_ms:
@@ -295,7 +330,7 @@ class LoraLink:
     def _is_wanted(self, traffic: int, node: int) -> bool:
         if traffic == elision.TRAFFIC_DOWNLINK:
             return node in (0, self._node)
-        return traffic == elision.TRAFFIC_ACKNOWLEDGEMENT and node == self._node
+        return traffic in (elision.TRAFFIC_ACKNOWLEDGEMENT, elision.TRAFFIC_PIECE) and node == self._node
 
     async def _take(self, packet: bytes, take: "Callable[[int, bytes], Awaitable[None]]") -> tuple[bool, bool]:
         """Whether a packet was for this node, and whether it is a piece that others are still to follow; what it completes goes on."""
@@ -308,5 +343,5 @@ class LoraLink:
                 self.refused += 1
             return False, False
         for found in complete:
-            await take(slip.FRAME, found.frame)
+            await take(slip.PIECE if found.traffic == elision.TRAFFIC_PIECE else slip.FRAME, found.frame)
         return True, not complete

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _READ_BYTES = 256
 _IDLE_MS = 20
 WRITE_S = 5
+_FIRST_WANT_MS = 5_000
+_LAST_WANT_MS = 600_000
 
 
 class SerialLink:
@@ -28,6 +30,8 @@ class SerialLink:
     gather_ms = 0
     spread_ms = 0
     alarm_spread_ms = 0
+    pieces = 4  # with a frame beside them they fit the line's buffer while a signature is made
+    has_windows = False
 
     def __init__(self, port: "UART"):
         self._reader = asyncio.StreamReader(port)
@@ -46,6 +50,10 @@ class SerialLink:
 
     def answered(self, digest: bytes, steps: int | None) -> None:
         """A line has one speed: nothing to learn from an acknowledgement."""
+
+    def want_wait_ms(self, misses: int) -> int:
+        """Behind a want that brings nothing, after `misses` of the kind: WIRE.md 17.3."""
+        return min(_FIRST_WANT_MS << min(misses, 8), _LAST_WANT_MS)
 
     async def send(self, message_type: int, body: bytes, is_urgent: bool = False, waited_s: int = 0) -> bool:
         """Put one message on the line, whole; False when the line did not take it within 5 s (counted, not retried)."""

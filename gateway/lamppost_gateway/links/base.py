@@ -49,8 +49,8 @@ class Link(Protocol):
     def waiting_bytes(self) -> int:
         """Octets that were taken to be sent and have not left."""
 
-    def carry_s(self, octets: int) -> float | None:
-        """Seconds for which so many octets fill the line; None where pieces of a release do not go (WIRE.md 17.3: the air)."""
+    def carry_s(self, octets: int) -> float:
+        """Seconds for which so many octets fill the line; 0 where the link paces what it is given."""
 
     def send(self, message_type: int, body: bytes, node: int = 0) -> bool:
         """Queue one message for `node`, 0 for all; False, and nothing queued, when the link cannot take it now: it is down, its bounded

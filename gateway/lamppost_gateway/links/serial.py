@@ -167,7 +167,7 @@ class SerialLink:
         """Octets that the port has not taken yet."""
         return len(self._out)
 
-    def carry_s(self, octets: int) -> float | None:
+    def carry_s(self, octets: int) -> float:
         """Ten bits an octet (8N1); what escaping and the message around them add is left out."""
         return octets * 10 / self._baud
 

@@ -120,7 +120,7 @@ class Link:
 
     waiting_bytes = 0
 
-    def carry_s(self, octets: int) -> float | None:
+    def carry_s(self, octets: int) -> float:
         return 0.001
 
 

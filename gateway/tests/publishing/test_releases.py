@@ -187,7 +187,7 @@ def test_a_line_that_goes_away_ends_the_sending(bench: Any, quiet_street: Any) -
             await street.releases.take(DIGEST.hex(), BODY)
             await taken(street, update(street, 0x11, 7))
             want(street, 0x11, link="elsewhere")
-            assert counted(street, "release_wants_refused", reason="no_line") == 1
+            assert counted(street, "release_wants_refused", reason="no_link") == 1
             street.link.is_up = False
             want(street, 0x11)
             await asyncio.sleep(0.02)

@@ -59,13 +59,19 @@ def check(
     authority_key: Annotated[Path, typer.Option(help="authority-public.json")],
     is_json: _Json = False,
 ) -> None:
-    """Its signature, its digest, and every file in it. Ends with 1 where something does not fit."""
+    """Its signature, its digest, and every file in it. Ends with 1 where something does not fit.
+
+    lora_airtime_s: what each node on LoRa takes of its gateway's airtime, at SF9 and 125 kHz. Of 10 % a gateway gives 144 s an hour.
+    """
     from lamppost_tools.authority.public import read_authority_public
     from lamppost_tools.release.files import read_release
+    from lamppost_tools.release.over_lora import airtime_s, pieces
 
     release = read_release(file)
     manifest = release.verified(read_authority_public(authority_key))
-    _tell({"verdict": "valid", "sequence": manifest.sequence, **release.description}, is_json)
+    size = len(release.body)
+    lora = {"lora_pieces": pieces(size), "lora_airtime_s": airtime_s(size)}
+    _tell({"verdict": "valid", "sequence": manifest.sequence, **release.description, **lora}, is_json)
 
 
 @app.command(epilog="Example: lamppost release publish lamppost-0.2.0 --city city.toml")

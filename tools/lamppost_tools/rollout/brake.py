@@ -14,7 +14,7 @@ Fact = tuple[str, dict[str, Any]]
 
 _ANSWER_S = 600  # for the authority
 _ASKED_S = 30  # so long a halt waits for the answer to a request, which it then can take back
-_LAST_WORD_S = 7200  # after an order's end, for a word of it
+_LAST_WORD_S = 7200  # after an order's end, for a word of it; longer where nodes may be silent for longer
 _SHOWN = 5
 
 _LOOK = "see `lamppost rollout status`, mend or sign another release; to go on all the same: lamppost rollout resume --accept"
@@ -59,7 +59,7 @@ def _news(course: Course, evidence: Evidence, now_s: float) -> list[Fact]:
         if told is not None and told.node == name and _is_news(node, told):
             epoch, n = told.place or (None, None)
             facts.append(("state", {"node": name, "state": told.state, "reason": told.reason, "epoch": epoch, "n": n}))
-        elif node.is_open and now_s > node.not_after + _LAST_WORD_S:
+        elif node.is_open and now_s > node.not_after + max(_LAST_WORD_S, course.pace.silence_s):
             epoch, n = node.place or (None, None)
             facts.append(("state", {"node": name, "state": LOST, "reason": "no_word", "epoch": epoch, "n": n}))
         elif node.state == VERIFIED and node.place is not None and node.baseline is not None and not node.moved:

@@ -30,14 +30,24 @@ _NO_JOURNAL = "give the --journal of a roll-out; `lamppost rollout start` makes 
 )
 def start(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="a signed release, published to the gateways")],
-    nodes: Annotated[str, typer.Option(help="all: every node of --registry in service that is not on LoRa; or a file with an id a line")],
+    nodes: Annotated[str, typer.Option(help="all: every node of --registry in service; or a file with an id a line")],
     journal: _Journal,
-    registry: Annotated[Path | None, typer.Option(help="registry.json, for --nodes all", envvar="LAMPPOST_REGISTRY")] = None,
+    registry: Annotated[
+        Path | None, typer.Option(help="registry.json, for --nodes all; knows who is on LoRa", envvar="LAMPPOST_REGISTRY")
+    ] = None,
     stages: Annotated[str, typer.Option(help="how many nodes have it after each stage; rounded up; the last one is 100%")] = "1%,10%,100%",
     soak: Annotated[str, typer.Option(help="how long a stage is watched after its last update: a lamp should live a night")] = "24h",
-    valid: Annotated[str, typer.Option("--for", help="until when a node must have fetched and tried it, from its order on")] = "24h",
-    baseline: Annotated[str, typer.Option(help="how long a stage waits for a node's health; unheard, it gets no order")] = "2h",
-    silence: Annotated[str, typer.Option(help="how long after the soak an updated node may still be silent before the halt")] = "2h",
+    valid: Annotated[
+        str | None,
+        typer.Option("--for", help="until when a node must have fetched and tried it, from its order on [24h; with nodes on LoRa 7d]"),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="how long a stage waits for a node's health; unheard, it gets no order [2h; with nodes on LoRa 24h]")
+    ] = None,
+    silence: Annotated[
+        str | None,
+        typer.Option(help="how long after the soak an updated node may still be silent before the halt [2h; with nodes on LoRa 24h]"),
+    ] = None,
     at_once: Annotated[int, typer.Option(help="nodes with an open order at a time", min=1)] = 50,
     max_reverted: Annotated[int, typer.Option(help="nodes that may go back or refuse; one more halts it", min=0)] = _DEFAULT.max_reverted,
     max_moved: Annotated[int, typer.Option(help="updated nodes that may do worse; one more halts it", min=0)] = _DEFAULT.max_moved,
@@ -65,18 +75,23 @@ def start(
     """
     from lamppost_tools.city import find_city
     from lamppost_tools.release.files import read_release
-    from lamppost_tools.rollout.course import Pace
+    from lamppost_tools.rollout.course import AIR_PACE, Pace
     from lamppost_tools.rollout.run import begin, known_gateways
     from lamppost_tools.rollout.stages import parse_stages
 
-    pace = Pace(
-        parse_duration_s(soak, "--soak"), parse_duration_s(valid, "--for"), parse_duration_s(baseline, "--baseline"),
-        parse_duration_s(silence, "--silence"), at_once,
+    numbers, has_lora = _nodes(nodes, registry)
+    usual = AIR_PACE if has_lora else Pace()
+    order_s, baseline_s, silence_s = (
+        parse_duration_s(text, option) if text else default_s
+        for text, option, default_s in (
+            (valid, "--for", usual.order_s), (baseline, "--baseline", usual.baseline_s), (silence, "--silence", usual.silence_s),
+        )
     )  # fmt: skip
+    pace = Pace(parse_duration_s(soak, "--soak"), order_s, baseline_s, silence_s, at_once)
     limits = Limits(
         more_boots, heap_drop, more_rejects, more_gateway_rejects, rejects_factor, more_task_restarts, max_moved, max_reverted, max_absent
     )  # fmt: skip
-    wanted, numbers = parse_stages(stages), _nodes(nodes, registry)
+    wanted = parse_stages(stages)
     release = read_release(file)
     manifest = release.told()
     if release.signed is None or manifest is None:
@@ -218,14 +233,16 @@ def _run(lines: Any, city: Any, is_json: bool) -> None:
         raise RefusedError(driver.course.halted, driver.course.next_step)
 
 
-def _nodes(nodes: str, registry: Path | None) -> list[str]:
+def _nodes(nodes: str, registry: Path | None) -> tuple[list[str], bool]:
+    """The nodes that are meant, and whether the registry knows one of them to be on LoRa."""
     from lamppost_tools.node.cli import parse_node
     from lamppost_tools.node.registry import Registry
 
+    entries = Registry(registry).nodes() if registry is not None else {}
     if nodes == "all":
         if registry is None:
             raise UsageError("--nodes all needs --registry", "or give a file with node ids, one a line")
-        found = [name for name, entry in Registry(registry).nodes().items() if not entry.get("revoked") and "listens" not in entry]
+        found = [name for name, entry in entries.items() if not entry.get("revoked")]
     else:
         try:
             lines = [line.partition("#")[0].strip() for line in Path(nodes).read_text(encoding="utf-8").splitlines()]
@@ -234,7 +251,7 @@ def _nodes(nodes: str, registry: Path | None) -> list[str]:
         found = [f"{parse_node(line):08x}" for line in lines if line]
     if not found:
         raise RefusedError("no node is meant", "see `lamppost node list`")
-    return found
+    return found, any("listens" in entries.get(name, {}) for name in found)
 
 
 def _show(document: dict[str, Any]) -> None:

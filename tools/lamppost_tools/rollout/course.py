@@ -24,6 +24,10 @@ class Pace:
     at_once: int = 50
 
 
+#: Where nodes on LoRa are among them: their health comes a few times a day, and a gateway's airtime gives some releases an hour.
+AIR_PACE = Pace(order_s=7 * 86_400, baseline_s=86_400, silence_s=86_400)
+
+
 @dataclass
 class NodeCourse:
     """One node's way through it. `left_out`: why it gets no order; `is_known`: that is as it should be. `not_after`: unix seconds."""
