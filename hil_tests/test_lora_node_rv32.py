@@ -15,6 +15,8 @@ pytestmark = pytest.mark.needs("virtual_time", "models")
 _HEAP_FREE_LOWEST = 4
 #: What must be left of the heap for the collector to work with.
 _LEAST_FREE_BYTES = 12_000
+#: What watches a configuration's trial takes so much, for its minutes.
+_TRIAL_BYTES = 2_000
 #: A chip's 112 KiB, and for a lamp beside an SX1262 9 more: so much does the bench's stand-in for `machine` take of it.
 HEAPS = {"lamp_radio": 121 << 10, "lamp_e22": 112 << 10, "air_lamp_radio": 121 << 10}
 #: Of a lamp: an order's packets hold 255 octets.
@@ -96,4 +98,4 @@ def test_a_configuration_by_order_on_lora_on_riscv(
         assert node.cabinet.lamp is not None
         assert node.cabinet.lamp.min_level_permille == 1000
         assert not [line for line in node.log() if "MemoryError" in line]
-        assert least_free_bytes(node) > _LEAST_FREE_BYTES
+        assert least_free_bytes(node) > _LEAST_FREE_BYTES - _TRIAL_BYTES
