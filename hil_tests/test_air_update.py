@@ -149,14 +149,22 @@ def test_a_bin_that_sleeps_takes_a_release(make: Make) -> None:
         node.board.power_on()
         node.until_told(5, "applied", 9_000)
         node.run_until(lambda: boot_record(node.board)[1] == 1, 100, "trial")
-        node.until_told(5, "verified", 1_700)
+        starts, begin_s = set(), node.board.now_s
+        while "verified" not in node.states(5):
+            # Nobody answers at first, when it has lived its good minute.
+            node.air.is_silent = node.board.now_s < begin_s + 200
+            assert node.board.now_s < begin_s + 1_700
+            node.run(node.board.now_s + 2)
+            starts.add(boot_record(node.board)[2])
+        assert starts == {0, 1}, "starts of the trial"
         assert boot_record(node.board) == (1, 0, 0)
         assert {health[_BOOTS] for health in node.health()} <= {1, 2, 3}, "the power cut's start, and the trial's"
         sleeps = node.cabinet.sleeps
         node.run_until(lambda: node.cabinet.sleeps >= sleeps + 3, 2_000, "sleeps under the release")
         node.until_runs(VERSION_NUMBER)
         assert [record[0] for _, record in sorted(node.citizen.records.items())][-5:].count(BIN) >= 1
-        assert node.citizen.window.highest >= max(node.citizen.records) - 3
+        node.air.loses = lambda: False
+        node.run_until(lambda: node.citizen.window.highest == max(node.citizen.records), 6_000, "every record of before")
 
 
 @pytest.mark.soak

@@ -174,7 +174,10 @@ class Uplink:
             return await self._send_range(now_ms)
         is_whole = job[1] >= self._max_records or job[0] <= self._sampler.awaited_n
         if not is_whole and not self._is_time(self._gathered_until_ms(job[0], now_ms), now_ms):
-            return False
+            # What was sent before and not answered does not wait for their company.
+            job = self._window.take(now_ms, job[0], self._max_records, live_records)
+            if job is None:
+                return await self._send_range(now_ms)
         return await self._send(job[0], job[1], now_ms, _RECORDS)
 
     def _is_time(self, at_ms: int, now_ms: int) -> bool:

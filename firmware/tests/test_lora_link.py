@@ -42,6 +42,27 @@ def test_records_gather_and_an_acknowledgement_frees_them() -> None:
     run(story)
 
 
+def test_what_was_lost_does_not_wait_for_newer_records_to_gather() -> None:
+    """A frame that nobody heard comes again after its own wait, alone; the record that was made meanwhile waits its hour."""
+
+    async def story(city: AirCity) -> None:
+        node = AirNode(city, 1, gather_s=3600)
+        city.loses = lambda: True
+        node.emit(BIN)
+        await until(lambda: node.radio.sent, 3700)
+        node.emit(BIN)
+        await asyncio.sleep(5)
+        city.loses = lambda: False
+        await until(lambda: node.citizen.heard, 60)
+        assert node.citizen.heard[0][1:3] == (1, 1)
+        await asyncio.sleep(3000)
+        assert len(node.citizen.heard) == 1
+        await until(lambda: node.spool.owed() == 0, 700)
+        assert [heard[1:3] for heard in node.citizen.heard] == [(1, 1), (2, 1)]
+
+    run(story)
+
+
 def test_an_end_noticed_late_moves_no_window() -> None:
     """The program signed something else as the packet ended, and heard of it half a second later: the answer is heard all the same."""
 

@@ -236,6 +236,15 @@ def test_packets_in_words(ring):
     (found,) = decode(packets(greeting, elision.TRAFFIC_HELLO)[0], ring)
     assert (found["what"], found["next_n"], found["verdict"]) == ("hello", 11, "unsigned: a hint only")
     assert found["network"] == (f"{NETWORK:08x}" if ring is RING else None)
+    want = releases.encode_want(releases.Want(NETWORK, NODE, bytes(8), 400, 8))
+    (found,) = decode(packets(want, elision.TRAFFIC_WANT)[0], ring)
+    assert (found["packet"], found["of_or_for"], found["octets"][:11], found["verdict"]) == (
+        "want", "0000a001", "400 to 2000", "unsigned: a hint only"
+    )  # fmt: skip
+    piece = releases.encode_piece(releases.Piece(bytes(8), 400, bytes(200)))
+    (found,) = decode(packets(piece, elision.TRAFFIC_PIECE)[0], ring)
+    assert (found["packet"], found["of_or_for"], found["octets"]) == ("piece of a release", "0000a001", "400 to 600")
+    assert decode(packets(piece, elision.TRAFFIC_PIECE)[0][:-1], ring)[0]["reason"] == "bad_payload"
 
 
 def test_a_packet_that_lies_is_refused():

@@ -11,7 +11,11 @@ TRAFFICS = {
     elision.TRAFFIC_DOWNLINK: "downlink",
     elision.TRAFFIC_ACKNOWLEDGEMENT: "acknowledgement",
     elision.TRAFFIC_HELLO: "hello",
+    elision.TRAFFIC_WANT: "want",
+    elision.TRAFFIC_PIECE: "piece of a release",
 }
+#: What is unsigned, as it goes on a line.
+UNSIGNED = {elision.TRAFFIC_HELLO: slip.HELLO, elision.TRAFFIC_WANT: slip.WANT, elision.TRAFFIC_PIECE: slip.PIECE}
 
 
 def is_packet_form(data: bytes) -> bool:

@@ -14,7 +14,7 @@ from lamppost_protocol.fragments import Reassembly
 
 from lamppost_tools.frame import service
 from lamppost_tools.frame import words as frame_words
-from lamppost_tools.frame.air import is_packet_form, modem_in_words, network_hint, packet_in_words
+from lamppost_tools.frame.air import UNSIGNED, is_packet_form, modem_in_words, network_hint, packet_in_words
 from lamppost_tools.node.registry import all_keys, valid_keys
 
 _MESSAGE_NAMES = {
@@ -122,15 +122,13 @@ class LineReader:
     def _message(self, message_type: int, body: bytes, now_ms: int) -> list[dict[str, Any]]:
         if message_type == slip.FRAME:
             return [decode_frame(body, self._ring)]
-        if message_type == slip.HELLO:
-            return [_decode_hello(body)]
+        if message_type in UNSIGNED.values():
+            return [_decode_hint(message_type, body)]
         if message_type == slip.LOG:
             return [{"what": "log", "text": frame_words.text_of_peer(body.decode("utf-8", "replace")), "verdict": _HINT}]
         if message_type == slip.SERVICE:
             return [decode_frame(body, self._ring) if body else {"what": "service question", "verdict": _HINT}]
         try:
-            if message_type in (slip.WANT, slip.PIECE):
-                return [{**frame_words.hint_of_release_in_words(message_type, body), "verdict": _HINT}]
             if message_type == slip.SERVICE_ANSWER:
                 return [{**service.answer_in_words(tickets.decode_answer(body)), "verdict": _HINT}]
             words, packet = modem_in_words(message_type, body)
@@ -165,14 +163,17 @@ def _decode_packet(packet: bytes, air: Reassembly, ring: KeyRing, now_ms: int = 
 
 
 def _decode_rebuilt(rebuilt: elision.Packet, ring: KeyRing) -> dict[str, Any]:
-    if rebuilt.traffic != elision.TRAFFIC_HELLO:
+    if rebuilt.traffic not in UNSIGNED:
         return decode_frame(rebuilt.frame, ring)
-    words = _decode_hello(rebuilt.frame)
-    return words if ring.network is not None else {**words, "network": None}
+    words = _decode_hint(UNSIGNED[rebuilt.traffic], rebuilt.frame)
+    return words if ring.network is not None or "network" not in words else {**words, "network": None}
 
 
-def _decode_hello(body: bytes) -> dict[str, Any]:
+def _decode_hint(message_type: int, body: bytes) -> dict[str, Any]:
+    """A hello, a want or a piece of a release."""
     try:
+        if message_type != slip.HELLO:
+            return {**frame_words.hint_of_release_in_words(message_type, body), "verdict": _HINT}
         return {**frame_words.hello_in_words(hello.decode_hello(body)), "verdict": _HINT}
     except ProtocolError as error:
         return _refusal(error.reason, error.detail)
