@@ -162,7 +162,7 @@ class LoraLink:
                 if not self._gives_way():
                     self._is_frame_due = self._is_frame_due and not is_frame
                     return await self._send(traffic, body, is_urgent, waited_s)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.1)
 
     def _gives_way(self) -> bool:
         """Whether what is under way is a want, and a frame waits for its end."""
