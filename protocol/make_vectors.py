@@ -346,7 +346,7 @@ def all_air_cases() -> list[dict]:
         "reserved-traffic": "90" + bin_packet[2:], "other-network": bin_packet[:2] + "35" + bin_packet[4:], "256-octets": bin_packet + "00" * 200,
         "uplink-from-0": bin_packet[:4] + "00000000" + bin_packet[12:], "ack-for-0": tag[:4] + "00000000" + tag[12:],
         "ack-with-width": "93" + tag[2:], "ack-waited": "8b" + tag[2:], "hello-from-0": said[:4] + "00000000" + said[12:],
-        "want-from-0": asked[:4] + "00000000" + asked[12:], "want-head-only": asked[:12], "want-of-five": asked[:12] + "85" + asked[14:], "want-waited": "ab" + asked[2:],
+        "want-from-0": asked[:4] + "00000000" + asked[12:], "want-head-only": asked[:12], "want-of-five": asked[:12] + "85" + asked[14:], "want-waited": "ab" + asked[2:], "want-in-pieces": "a7" + asked[2:],
         "piece-for-0": brought[:4] + "00000000" + brought[12:], "piece-head-only": brought[:12], "piece-of-two": brought[:12] + "82" + brought[14:], "piece-waited": "bb" + brought[2:],
         "hello-head-only": said[:12], "hello-of-nine": said[:12] + "89" + said[14:], "hello-waited": "9b" + said[2:], "downlink-waited": "8a" + order[2:], "tx-0": "81" + bin_packet[2:12] + "00" + bin_packet[14:],
         "tx-leading-zero": "91" + bin_packet[2:12] + "0046" + bin_packet[14:], "waited-0": "89" + bin_packet[2:12] + "0000" + bin_packet[12:],
@@ -361,14 +361,10 @@ def all_air_cases() -> list[dict]:
     for name, of, most in (("two", "frame-bin", 66), ("four", "frame-lamp", 40), ("hello", "", 24)):
         cases.append(encoded("pieces-" + name, of, up, NODE, most_bytes=most) if of else hello("-pieces", HELLO, most_bytes=most))
         pieces[name] = vector_runner.run_case(cases[-1], signers)["out"]["packets"]
-    cases += [unsigned("piece-in-pieces", full, brings, most_bytes=66), unsigned("want-in-pieces", want, wants, most_bytes=18)]
-    of_piece, of_want = (vector_runner.run_case(item, signers)["out"]["packets"] for item in cases[-2:])
+    cases += [unsigned("want-in-pieces", want, wants, most_bytes=18), unsigned("piece-in-pieces", full, brings, most_bytes=66)]
+    of_piece = vector_runner.run_case(cases[-1], signers)["out"]["packets"]
     cases += [piece_case(name, heard) for name, heard in piece_runs(pieces["two"], pieces["four"], bin_packet, pieces["hello"]).items()]
-    cases += [
-        piece_case("piece-of-a-release", [[i, each] for i, each in enumerate(of_piece)]),
-        piece_case("want", [[i, each] for i, each in enumerate(of_want)]),
-    ]
-    return cases
+    return [*cases, piece_case("piece-of-a-release", [[i, each] for i, each in enumerate(of_piece)])]
 
 
 def piece_case(name: str, heard: list) -> dict:

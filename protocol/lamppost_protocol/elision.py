@@ -61,8 +61,8 @@ def encode(frame: bytes, traffic: int, network: int, node: int, waited_s: int = 
         return [head + body]
     room = min(most_bytes, MAX_PACKET_BYTES) - HEAD_BYTES - PIECE_BYTES
     count = (len(body) + room - 1) // room if room > 0 else MAX_PIECES + 1
-    if count > MAX_PIECES:
-        raise LocalError("too_long", "more than 16 pieces: a faster data rate is needed")
+    if count > MAX_PIECES or traffic == TRAFFIC_WANT:
+        raise LocalError("too_long", "more pieces than it may have: a faster data rate is needed")
     size = (len(body) + count - 1) // count
     check = body_check(head, body)
     head = bytes((form | _PIECE,)) + head[1:] + check.to_bytes(2, "big")
@@ -134,6 +134,8 @@ def decode_head(packet: bytes, network: int) -> Head:
     node = int.from_bytes(packet[2:HEAD_BYTES], "big")
     if traffic != TRAFFIC_UPLINK and form & _WAITED:
         raise RemoteError("bad_packet", "only an uplink says that it waited")
+    if traffic == TRAFFIC_WANT and form & _PIECE:
+        raise RemoteError("bad_packet", "a want has no pieces")
     if traffic != TRAFFIC_DOWNLINK and node == 0:
         raise RemoteError("bad_packet", "node 0")
     return Head(form & ~_PIECE, traffic, network, node, form & _PIECE != 0)

@@ -146,7 +146,7 @@ def test_any_hello_survives_the_air(said: hello.Hello, most_bytes: int) -> None:
 
 @given(st.integers(0, 0xFFFFFFFF), st.integers(1, 0xFFFFFFFF), st.binary(min_size=200, max_size=200), st.integers(24, 255))
 def test_wants_and_pieces_of_releases_survive_the_air(network: int, node: int, octets: bytes, most_bytes: int) -> None:
-    """Each at its longest, in one packet of at most 22 and 223 octets or in as many as there must be: the same octets come out."""
+    """Each at its longest, in one packet of at most 22 and 223 octets, the latter in as many as there must be: the same octets come out."""
     want = releases.Want(network, node, octets[:8], releases.MAX_BODY_BYTES - 144, 8)
     piece = releases.Piece(octets[:8], releases.MAX_BODY_BYTES - 344, octets)
     for traffic, body, longest in (
@@ -159,6 +159,8 @@ def test_wants_and_pieces_of_releases_survive_the_air(network: int, node: int, o
         for now_ms, packet in enumerate(elision.encode(body, traffic, network, node, 0, most_bytes)):
             out += heard.feed(packet, now_ms)
         assert out == [(traffic, node, 0, body)]
+    with pytest.raises(LocalError, match="too_long"):
+        elision.encode(releases.encode_want(want), TRAFFIC_WANT, network, node, 0, 21)
 
 
 @settings(max_examples=500, deadline=None)
